@@ -56,7 +56,11 @@ export function fillNormal(key: number, out: Float32Array | Float64Array, standa
 }
 
 /** Fills `out` with a normal distribution cut at ±2 standard deviations by redrawing, as T5 and Switch initialise. */
-export function fillTruncatedNormal(key: number, out: Float32Array | Float64Array, standardDeviation = 1): void {
+export function fillTruncatedNormal(
+  key: number,
+  out: Float32Array | Float64Array,
+  standardDeviation = 1,
+): void {
   for (let i = 0; i < out.length; i++) {
     let value = normalAt(key, i);
     for (let attempt = 1; Math.abs(value) > 2; attempt++) value = normalAt(streamKey(key, attempt), i);

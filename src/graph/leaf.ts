@@ -1,0 +1,62 @@
+/**
+ * Leaves of the graph: inputs that are fed at run time, and constants.
+ * @module
+ */
+import { applyOne, type OnnxConstant, type Operator } from './operator.js';
+import { ShapeError, formatShape, sizeOf, type DType, type Shape, type Tensor } from './tensor.js';
+
+/** Operator of every fed tensor: parameters, token ids, noise. Identity, not content, tells two inputs apart. */
+export const inputOperator: Operator = { name: 'input', unique: true };
+
+/**
+ * A tensor whose numbers are fed when the program runs.
+ *
+ * @param name the feed's name, unique in a program; parameters use their dotted path.
+ * @example
+ * const tokens = input('tokens', 'int32', [batch, time]);
+ */
+export function input(name: string, dtype: DType, shape: Shape): Tensor {
+  for (const dim of shape) {
+    if (typeof dim === 'number' && (!Number.isInteger(dim) || dim < 0)) {
+      throw new ShapeError(`input ${name}: ${formatShape(shape)} has a size that is not a whole number ≥ 0`);
+    }
+  }
+  return applyOne(inputOperator, [], { dtype, shape }, { name });
+}
+
+/** Name of a tensor made by {@link input}, or undefined if it is something else. */
+export function inputName(tensor: Tensor): string | undefined {
+  return tensor.node.operator === inputOperator ? (tensor.node.attributes['name'] as string) : undefined;
+}
+
+const constantOperator: Operator = {
+  name: 'constant',
+  lower: ({ emit, constant, outputs, node }) => {
+    const { data } = node.attributes as { data: OnnxConstant['data'] };
+    const [tensor] = node.outputs;
+    emit('Identity', [constant(tensor!.dtype, tensor!.shape as number[], data)], {}, { outputs });
+  },
+};
+
+/**
+ * Numbers known when the graph is written.
+ * @throws ShapeError if `data` has another length than `shape` asks for.
+ */
+export function constant(dtype: DType, shape: readonly number[], data: OnnxConstant['data']): Tensor {
+  if (data.length !== sizeOf(shape)) {
+    throw new ShapeError(`constant: ${data.length} numbers do not fill ${formatShape(shape)}`);
+  }
+  return applyOne(constantOperator, [], { dtype, shape }, { data });
+}
+
+/** A constant of rank 0. */
+export function scalar(dtype: DType, value: number): Tensor {
+  return constant(dtype, [], [value]);
+}
+
+/** The constant of a node made by {@link constant}, or undefined. Used where an operator simplifies itself. */
+export function constantValue(tensor: Tensor): OnnxConstant['data'] | undefined {
+  return tensor.node.operator === constantOperator
+    ? (tensor.node.attributes['data'] as OnnxConstant['data'])
+    : undefined;
+}

@@ -1,0 +1,47 @@
+/**
+ * Where a program runs, and the session settings that follow.
+ * @module
+ */
+import type { InferenceSession } from 'onnxruntime-node';
+
+/** Execution devices. `webgpu` and `cuda` are passed through to ONNX Runtime. */
+export const devices = ['cpu', 'webgpu', 'cuda'] as const;
+
+/** One of {@link devices}. */
+export type Device = (typeof devices)[number];
+
+/** Thrown when a device cannot be opened on this machine; the message says what is missing and what would help. */
+export class DeviceError extends Error {
+  override readonly name = 'DeviceError';
+}
+
+/** Settings of {@link compile}. */
+export interface RuntimeOptions {
+  /** Default `cpu`. */
+  readonly device?: Device;
+  /** Threads inside one operator; ONNX Runtime's own choice (one per core) when absent. */
+  readonly threads?: number;
+}
+
+/** Session options for a device. Spinning threads are off: as fast in training, and idle sessions cost nothing. */
+export function sessionOptions({ device = 'cpu', threads }: RuntimeOptions): InferenceSession.SessionOptions {
+  return {
+    executionProviders: device === 'cpu' ? ['cpu'] : [device, 'cpu'],
+    graphOptimizationLevel: 'all',
+    logSeverityLevel: 3,
+    ...(threads === undefined ? {} : { intraOpNumThreads: threads }),
+    extra: { session: { intra_op: { allow_spinning: '0' }, use_device_allocator_for_initializers: '0' } },
+  };
+}
+
+const remedies: Readonly<Record<Exclude<Device, 'cpu'>, string>> = {
+  webgpu: 'it needs a GPU with a Vulkan, Metal or D3D12 driver that ONNX Runtime can open',
+  cuda: "it needs an NVIDIA GPU with CUDA 12 and onnxruntime-node's CUDA files (npm rebuild onnxruntime-node --foreground-scripts --ignore-scripts=false)",
+};
+
+/** Turns a failed start on `device` into one clear error. */
+export function explainDeviceFailure(device: Device, error: unknown): Error {
+  const reason = error instanceof Error ? error.message.split('\n')[0]! : String(error);
+  if (device === 'cpu') return new DeviceError(`the program could not be opened: ${reason}`);
+  return new DeviceError(`device '${device}' is not available here: ${remedies[device]} (${reason})`);
+}

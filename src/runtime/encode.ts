@@ -1,0 +1,121 @@
+/**
+ * Encodes an ONNX graph from plain data to the bytes of an ONNX model, by way of the protobuf library.
+ * @module
+ */
+import { create, toBinary, type MessageInitShape } from '@bufbuild/protobuf';
+import {
+  AttributeProto_AttributeType as AttributeType,
+  ModelProtoSchema,
+  TensorProto_DataType as DataType,
+  type AttributeProtoSchema,
+  type GraphProtoSchema,
+  type NodeProtoSchema,
+  type TensorProtoSchema,
+  type ValueInfoProtoSchema,
+} from 'onnx-buf';
+import type { DType, OnnxAttribute, OnnxConstant, OnnxGraph, OnnxNode, TensorType } from '../graph/index.js';
+
+/** Operator set that our lowerings are written against, and the file format version that carries it. */
+const OPSET = 21n;
+const IR_VERSION = 10n;
+
+const dataTypes: Readonly<Record<DType, DataType>> = {
+  float32: DataType.FLOAT,
+  float64: DataType.DOUBLE,
+  int32: DataType.INT32,
+  int64: DataType.INT64,
+  bool: DataType.BOOL,
+};
+
+/** Bytes of a self-contained ONNX model that any ONNX Runtime with the contributed operators can open. */
+export function encodeModel(graph: OnnxGraph): Uint8Array {
+  const model = create(ModelProtoSchema, {
+    irVersion: IR_VERSION,
+    producerName: 'switchyard',
+    opsetImport: [
+      { domain: '', version: OPSET },
+      { domain: 'com.microsoft', version: 1n },
+    ],
+    graph: encodeGraph(graph),
+  });
+  return toBinary(ModelProtoSchema, model);
+}
+
+function encodeGraph(graph: OnnxGraph): MessageInitShape<typeof GraphProtoSchema> {
+  return {
+    name: graph.name,
+    input: graph.inputs.map(encodeValue),
+    output: graph.outputs.map(encodeValue),
+    node: graph.nodes.map(encodeNode),
+    initializer: [...graph.constants].map(([name, constant]) => encodeConstant(name, constant)),
+  };
+}
+
+function encodeValue({
+  name,
+  dtype,
+  shape,
+}: TensorType & { name: string }): MessageInitShape<typeof ValueInfoProtoSchema> {
+  const dim = shape.map((size) => ({
+    value:
+      typeof size === 'number'
+        ? ({ case: 'dimValue', value: BigInt(size) } as const)
+        : ({ case: 'dimParam', value: size } as const),
+  }));
+  return {
+    name,
+    type: { value: { case: 'tensorType', value: { elemType: dataTypes[dtype], shape: { dim } } } },
+  };
+}
+
+function encodeNode(node: OnnxNode, index: number): MessageInitShape<typeof NodeProtoSchema> {
+  return {
+    name: `${node.type}_${index}`,
+    opType: node.type,
+    domain: node.domain,
+    input: [...node.inputs],
+    output: [...node.outputs],
+    attribute: Object.entries(node.attributes).map(([name, value]) => encodeAttribute(name, value)),
+  };
+}
+
+function encodeAttribute(name: string, value: OnnxAttribute): MessageInitShape<typeof AttributeProtoSchema> {
+  if (typeof value === 'number') return { name, type: AttributeType.INT, i: BigInt(value) };
+  if (typeof value === 'string') {
+    if (value.startsWith('dtype:')) {
+      return { name, type: AttributeType.INT, i: BigInt(dataTypes[value.slice('dtype:'.length) as DType]) };
+    }
+    return { name, type: AttributeType.STRING, s: new TextEncoder().encode(value) };
+  }
+  if ('float' in value) return { name, type: AttributeType.FLOAT, f: value.float };
+  if ('graph' in value) return { name, type: AttributeType.GRAPH, g: encodeGraph(value.graph) };
+  return { name, type: AttributeType.INTS, ints: value.map((item) => BigInt(item)) };
+}
+
+function encodeConstant(
+  name: string,
+  { dtype, shape, data }: OnnxConstant,
+): MessageInitShape<typeof TensorProtoSchema> {
+  return {
+    name,
+    dims: shape.map((size) => BigInt(size)),
+    dataType: dataTypes[dtype],
+    rawData: rawBytes(dtype, data),
+  };
+}
+
+/** ONNX stores raw data in little-endian order, which every machine that Node supports uses. */
+function rawBytes(dtype: DType, data: OnnxConstant['data']): Uint8Array<ArrayBuffer> {
+  const numbers = Array.from(data);
+  const array =
+    dtype === 'int64'
+      ? BigInt64Array.from(numbers, (value) => BigInt(value))
+      : dtype === 'float32'
+        ? Float32Array.from(numbers)
+        : dtype === 'float64'
+          ? Float64Array.from(numbers)
+          : dtype === 'int32'
+            ? Int32Array.from(numbers)
+            : Uint8Array.from(numbers);
+  return new Uint8Array(array.buffer);
+}

@@ -1,0 +1,9 @@
+/**
+ * ONNX lowering, sessions, devices and buffers.
+ * @module
+ */
+export { allocate, holds, type TensorData } from './arrays.js';
+export { DeviceError, devices, type Device, type RuntimeOptions } from './device.js';
+export { encodeModel } from './encode.js';
+export { lower, type LoweredProgram, type Port } from './lower.js';
+export { compile, type Buffers, Program, type Results } from './program.js';

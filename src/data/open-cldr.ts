@@ -1,0 +1,40 @@
+import { PackedLines, packValidation } from './batches/packed-lines.js';
+import { PaddedLines, PaddedValidation } from './batches/padded-lines.js';
+import { SequentialWindows } from './batches/sequential-windows.js';
+import { CldrCorpus } from './cldr/corpus.js';
+import type { OpenData, OpenDataOptions } from './open.js';
+import type { CldrConfig } from './schema.js';
+import { openTokenizer } from './tokenizers/open-tokenizer.js';
+
+/** Fewer sentences would make a set of few languages too uniform. */
+const leastValidationMeanings = 512;
+
+/** Opens the built-in corpus. */
+export async function openCldr(config: CldrConfig, options: OpenDataOptions): Promise<OpenData> {
+  const validationMeanings = Math.max(
+    leastValidationMeanings,
+    Math.ceil(config.validationLines / config.languages.length),
+  );
+  const corpus = new CldrCorpus({ seed: options.seed, languages: config.languages, validationMeanings });
+  const tokenizer = await openTokenizer(config.tokenizer);
+  const { batchSize, contextLength } = options;
+  const fingerprint = `cldr ${corpus.seed} ${validationMeanings} ${config.languages.join(' ')}`;
+  const lineOptions = { batchSize, contextLength, tokenizer, fingerprint };
+  const shared = { tokenizer, languages: corpus.languages, provenance: corpus.provenance };
+  if (config.layout === 'padded') {
+    return {
+      ...shared,
+      train: new PaddedLines(corpus, lineOptions),
+      validation: () => new PaddedValidation(corpus, lineOptions, config.validationLines),
+    };
+  }
+  let packed: ReturnType<typeof packValidation> | undefined;
+  return {
+    ...shared,
+    train: new PackedLines(corpus, lineOptions),
+    validation: () => {
+      packed ??= packValidation(corpus, tokenizer, config.validationLines, fingerprint);
+      return new SequentialWindows(packed, options);
+    },
+  };
+}

@@ -1,0 +1,92 @@
+/**
+ * The `data` section of a recipe.
+ * @module
+ */
+import { z } from 'zod';
+import { cldrLanguages } from './cldr/languages.js';
+
+/** How text becomes tokens. */
+export const tokenizerSchema = z.discriminatedUnion('kind', [
+  z
+    .strictObject({
+      kind: z.literal('byte'),
+      specialTokens: z.boolean().default(false).describe('add pad, bos and eos as ids 256 to 258'),
+    })
+    .describe('UTF-8 bytes'),
+  z
+    .strictObject({ kind: z.literal('character') })
+    .describe('the distinct characters of the corpus, in code point order'),
+  z
+    .strictObject({
+      kind: z.literal('bpe'),
+      vocabSize: z
+        .int()
+        .min(257)
+        .max(1_000_000)
+        .describe('all tokens: 256 bytes, the merges and <|endoftext|>'),
+    })
+    .describe('byte-level byte-pair encoding, learnt from the training text'),
+  z.strictObject({ kind: z.literal('file'), path: z.string().min(1) }).describe('a tokenizer.json'),
+]);
+
+const tokenizer = tokenizerSchema.prefault({ kind: 'byte' });
+const languageCode = z.enum(cldrLanguages.map((language) => language.code));
+const distinct = (codes: readonly string[]): boolean => new Set(codes).size === codes.length;
+
+const cldrSchema = z
+  .strictObject({
+    kind: z.literal('cldr'),
+    languages: z
+      .array(languageCode)
+      .min(1)
+      .refine(distinct, 'a language is named twice')
+      .default(() => cldrLanguages.map((language) => language.code))
+      .describe('BCP 47 codes; their order numbers the languages'),
+    layout: z
+      .enum(['packed', 'padded'])
+      .default('packed')
+      .describe('packed: lines one after another in full rows; padded: one line a row'),
+    validationLines: z.int().positive().default(2048),
+    tokenizer,
+  })
+  .describe('the built-in multilingual corpus');
+
+/** How training windows are taken from a text. */
+const textOrder = z
+  .enum(['random', 'shuffled'])
+  .default('random')
+  .describe('random: windows that start anywhere; shuffled: epochs of consecutive windows');
+const validationFraction = z
+  .number()
+  .gt(0)
+  .lt(1)
+  .describe('the last part of the text, kept for validation; default 0.1');
+
+const textSchema = z
+  .strictObject({
+    kind: z.literal('text'),
+    train: z.string().min(1).describe('a UTF-8 text file, or a folder of .txt files'),
+    validation: z.string().min(1).optional().describe('the same; default: the last part of `train`'),
+    validationFraction: validationFraction.optional(),
+    order: textOrder,
+    tokenizer,
+  })
+  .refine((data) => data.validation === undefined || data.validationFraction === undefined, {
+    path: ['validationFraction'],
+    message: 'give either validation or validationFraction, not both',
+  })
+  .describe('plain text of any size');
+
+/** Options of the data room, as they stand in a recipe. */
+export const dataSchema = z.discriminatedUnion('kind', [cldrSchema, textSchema]);
+
+/** Checked options of a tokenizer. */
+export type TokenizerConfig = z.output<typeof tokenizerSchema>;
+/** Checked options of the data room. */
+export type DataConfig = z.output<typeof dataSchema>;
+/** Options of the data room as they may be written, with defaults left out. */
+export type DataConfigInput = z.input<typeof dataSchema>;
+/** Checked options of the built-in corpus. */
+export type CldrConfig = Extract<DataConfig, { kind: 'cldr' }>;
+/** Checked options of plain text. */
+export type TextConfig = Extract<DataConfig, { kind: 'text' }>;

@@ -77,14 +77,15 @@ export { matmul, type MatmulOptions } from './operators/matmul.js';
 export {
   argMax,
   argSort,
+  exchangeRows,
   gather,
   gatherElements,
   invertPermutation,
   oneHot,
-  permuteRows,
   scatterAdd,
   topK,
 } from './operators/indexing.js';
 export { layerNorm, rmsNorm } from './operators/normalization.js';
 export { conv1d, conv2d, type Conv2dOptions } from './operators/convolution.js';
+export { rotatePairs } from './operators/rotary.js';
 export { scan, type ScanStep } from './operators/scan.js';

@@ -9,13 +9,14 @@ import {
   isFloat,
   normalizeAxis,
   sameShape,
+  sizeOf,
   type DType,
   type Dim,
   type Tensor,
 } from '../tensor.js';
 import { cast, equal } from './arithmetic.js';
 import { sum } from './reduce.js';
-import { broadcastTo, range, reshape, zerosLike } from './shape.js';
+import { broadcastTo, concat, fill, range, reshape, zerosLike } from './shape.js';
 
 function checkIndices(operator: string, indices: Tensor): void {
   if (indices.dtype !== 'int64' && indices.dtype !== 'int32') {
@@ -57,33 +58,56 @@ export function gather(x: Tensor, indices: Tensor, axis = 0): Tensor {
   return applyOne(gatherOperator, [x, indices], { dtype: x.dtype, shape }, { axis: along });
 }
 
-const permuteRowsOperator: Operator = {
-  name: 'permuteRows',
-  lower: ({ emit, inputs, outputs }) =>
-    void emit('Gather', [inputs[0]!, inputs[1]!], { axis: 0 }, { outputs }),
-  gradient: ([gradient], { inputs: [x, order, inverse], attributes }) => {
-    const repeats = attributes['repeats'] as number;
-    const g = gradient!;
-    if (repeats === 1) return [permuteRows(g, inverse!, order!)];
-    return [sum(reshape(gather(g, inverse!), [x!.shape[0]!, repeats, ...x!.shape.slice(1)]), 1)];
+const exchangeRowsOperator: Operator = {
+  name: 'exchangeRows',
+  lower: ({ emit, constant, inputs: [x, index], outputs, node }) => {
+    if (!node.attributes['open']) {
+      emit('Gather', [x!, index!], { axis: 0 }, { outputs });
+      return;
+    }
+    const { dtype, shape } = node.inputs[0]!;
+    const width = sizeOf(shape.slice(1));
+    const zeros = constant(dtype, [1, ...(shape.slice(1) as number[])], new Array<number>(width).fill(0));
+    emit('Gather', [emit('Concat', [x!, zeros], { axis: 0 }), index!], { axis: 0 }, { outputs });
+  },
+  gradient: ([gradient], { inputs: [x, index, inverse], attributes }) => {
+    const { open, repeats } = attributes as { open: boolean; repeats: number };
+    if (repeats === 1) return [exchangeRows(gradient!, inverse!, index!, { open })];
+    // With several copies a row the inverse is no permutation of rows, so its own gradient is not needed as one.
+    const source = open ? concat([gradient!, fill(x!.dtype, [1, ...x!.shape.slice(1)], 0)], 0) : gradient!;
+    return [sum(reshape(gather(source, inverse!), [x!.shape[0]!, repeats, ...x!.shape.slice(1)]), 1)];
   },
 };
 
 /**
- * Rows of `x` in another order, each used exactly `repeats` times. Because the inverse is given, the gradient is a
- * gather as well, never a scatter.
+ * Rows of `x` at `index`, where the way back is known: `inverse` says where each copy of each row went. The gradient
+ * is then a gather as well, never a scatter. This is how tokens travel to experts and back.
  *
  * @param x `[rows, ...]`
- * @param order int64 `[rows · repeats]`: which row of `x` each output row copies.
- * @param inverse int64 `[rows · repeats]`: output position of copy `j` of row `i`, at `i · repeats + j`.
+ * @param index int64 `[places]`: which row each place takes
+ * @param inverse int64 `[rows · repeats]`: the place of copy `j` of row `i` at `i · repeats + j`
+ * @param options.repeats copies of each row, default 1
+ * @param options.open some places are empty and some copies are dropped: `index = rows` gives a row of zeros, and
+ *   `inverse = places` marks a copy that went nowhere.
+ * @throws ShapeError if the indices are not vectors or `inverse` has another length than rows · repeats.
  */
-export function permuteRows(x: Tensor, order: Tensor, inverse: Tensor, repeats = 1): Tensor {
-  checkIndices('permuteRows', order);
-  if (!sameShape(order.shape, inverse.shape) || order.rank !== 1) {
-    throw new ShapeError(`permuteRows: order ${order.toString()} and inverse ${inverse.toString()} differ`);
+export function exchangeRows(
+  x: Tensor,
+  index: Tensor,
+  inverse: Tensor,
+  { repeats = 1, open = false }: { repeats?: number; open?: boolean } = {},
+): Tensor {
+  checkIndices('exchangeRows', index);
+  checkIndices('exchangeRows', inverse);
+  const rows = x.shape[0];
+  const fits = typeof rows !== 'number' || inverse.shape[0] === rows * repeats;
+  if (index.rank !== 1 || inverse.rank !== 1 || !fits) {
+    throw new ShapeError(
+      `exchangeRows: ${x.toString()} with ${repeats} copies does not fit index ${index.toString()} and inverse ${inverse.toString()}`,
+    );
   }
-  const shape = [order.shape[0]!, ...x.shape.slice(1)];
-  return applyOne(permuteRowsOperator, [x, order, inverse], { dtype: x.dtype, shape }, { repeats });
+  const shape = [index.shape[0]!, ...x.shape.slice(1)];
+  return applyOne(exchangeRowsOperator, [x, index, inverse], { dtype: x.dtype, shape }, { repeats, open });
 }
 
 const gatherElementsOperator: Operator = {

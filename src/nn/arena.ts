@@ -1,0 +1,59 @@
+/**
+ * Flat storage for parameters and whatever else has their layout: gradients, optimiser moments.
+ * @module
+ */
+import type { Parameter } from './module.js';
+import { streamKey } from './random.js';
+
+/** Parameters start on multiples of this many floats (a cache line), so that views are aligned. */
+const ALIGNMENT = 16;
+
+/**
+ * One flat Float32Array with a named view per parameter. A second arena `like` the first has the same layout, so
+ * clipping and the optimiser are single passes over flat memory, and a checkpoint is a write of the buffers.
+ */
+export class ParameterArena {
+  private constructor(
+    /** All numbers, with zeros in the gaps of the alignment. */
+    readonly data: Float32Array,
+    /** Element offset and shape of every parameter. */
+    readonly layout: ReadonlyMap<string, { readonly offset: number; readonly shape: readonly number[] }>,
+    /** One view per parameter into {@link data}. */
+    readonly views: ReadonlyMap<string, Float32Array>,
+  ) {}
+
+  /** Zeroed storage for parameters. */
+  static allocate(parameters: ReadonlyMap<string, Parameter>): ParameterArena {
+    const layout = new Map<string, { offset: number; shape: readonly number[] }>();
+    let length = 0;
+    for (const [name, parameter] of parameters) {
+      layout.set(name, { offset: length, shape: parameter.shape });
+      length += Math.ceil(parameter.size / ALIGNMENT) * ALIGNMENT;
+    }
+    return ParameterArena.over(new Float32Array(length), layout);
+  }
+
+  /** Zeroed storage of the same layout. */
+  like(): ParameterArena {
+    return ParameterArena.over(new Float32Array(this.data.length), this.layout);
+  }
+
+  /** Starts every parameter from its own random stream (seed, name): adding one changes no other. */
+  initialize(parameters: ReadonlyMap<string, Parameter>, seed: number): this {
+    for (const [name, parameter] of parameters) {
+      parameter.initializer(streamKey(seed, 'parameter', name), this.views.get(name)!);
+    }
+    return this;
+  }
+
+  private static over(
+    data: Float32Array,
+    layout: ReadonlyMap<string, { readonly offset: number; readonly shape: readonly number[] }>,
+  ): ParameterArena {
+    const views = new Map<string, Float32Array>();
+    for (const [name, { offset, shape }] of layout) {
+      views.set(name, data.subarray(offset, offset + shape.reduce((a, b) => a * b, 1)));
+    }
+    return new ParameterArena(data, layout, views);
+  }
+}

@@ -1,0 +1,224 @@
+/**
+ * Multi-head attention with grouped keys and values.
+ * @module
+ */
+import {
+  add,
+  broadcastTo,
+  concat,
+  constant,
+  customGradient,
+  matmul,
+  multiply,
+  pad,
+  reshape,
+  rotatePairs,
+  slice,
+  softmax,
+  subtract,
+  sum,
+  transpose,
+  type Tensor,
+} from '../graph/index.js';
+import { dropout, Linear } from './layers.js';
+import { Module } from './module.js';
+import type { Initializer } from './initializers.js';
+import type { TraceContext } from './context.js';
+
+/** Added to scores that must not be seen: finite, so that a row without any visible key stays finite as well. */
+const HIDDEN_SCORE = -1e9;
+
+/** Settings of {@link scaledDotProductAttention}. */
+export interface AttentionOptions {
+  /** Each query sees only keys at its own position or before. */
+  readonly causal?: boolean;
+  /** Float `[batch, keyTime]`: 1 for real keys, 0 for padding. */
+  readonly keyMask?: Tensor | undefined;
+  /** Float `[heads, queryTime, keyTime]`, added to the scores. */
+  readonly bias?: Tensor | undefined;
+  /** Factor on the scores, default 1 / √headSize. T5 uses 1. */
+  readonly scale?: number;
+  /** Queries handled together when causal: keys to their right are never computed. */
+  readonly blockSize?: number;
+  /** Applied to the attention probabilities. */
+  readonly dropProbabilities?: ((probabilities: Tensor, block: number) => Tensor) | undefined;
+}
+
+/**
+ * `softmax(scale · Q Kᵀ + bias + mask) V`.
+ *
+ * Causal attention works in blocks of queries, each against the keys up to its end: the upper triangle costs nothing.
+ * The gradient recovers the row sums of the softmax's Jacobian from output · gradient, one pass over `[time, headSize]`
+ * instead of two over `[time, time]` (Rabe and Staats; FlashAttention §3).
+ *
+ * @param query `[batch, heads, queryTime, headSize]`
+ * @param key `[batch, heads, keyTime, headSize]`
+ * @param value `[batch, heads, keyTime, valueSize]`
+ * @returns `[batch, heads, queryTime, valueSize]`
+ */
+export function scaledDotProductAttention(
+  query: Tensor,
+  key: Tensor,
+  value: Tensor,
+  options: AttentionOptions = {},
+): Tensor {
+  const queryTime = query.shape[2] as number;
+  const keyTime = key.shape[2] as number;
+  const { causal = false, blockSize = 64 } = options;
+  if (!causal) return attendBlock(query, key, value, 0, options);
+  if (queryTime !== keyTime) {
+    throw new RangeError(`causal attention needs as many queries (${queryTime}) as keys (${keyTime})`);
+  }
+  const blocks: Tensor[] = [];
+  for (let start = 0; start < queryTime; start += blockSize) {
+    const end = Math.min(start + blockSize, queryTime);
+    blocks.push(
+      attendBlock(
+        slice(query, 2, start, end),
+        slice(key, 2, 0, end),
+        slice(value, 2, 0, end),
+        start,
+        options,
+      ),
+    );
+  }
+  return concat(blocks, 2);
+}
+
+function attendBlock(
+  query: Tensor,
+  key: Tensor,
+  value: Tensor,
+  start: number,
+  { causal = false, keyMask, bias, scale, blockSize = 64, dropProbabilities }: AttentionOptions,
+): Tensor {
+  const factor = scale ?? 1 / Math.sqrt(query.shape[3] as number);
+  const [queryTime, keyTime] = [query.shape[2] as number, key.shape[2] as number];
+  let scores = matmul(query, key, { transposeB: true, scale: factor });
+  const additions: Tensor[] = [];
+  if (causal) additions.push(causalMask(start, queryTime, keyTime, query));
+  if (keyMask) {
+    const visible = slice(keyMask, 1, 0, keyTime);
+    const hidden = multiply(subtract(1, visible), HIDDEN_SCORE);
+    additions.push(reshape(hidden, [keyMask.shape[0]!, 1, 1, keyTime]));
+  }
+  if (bias) additions.push(slice(slice(bias, 1, start, start + queryTime), 2, 0, keyTime));
+  for (const addition of additions) scores = add(scores, addition);
+  const probabilities = softmax(scores);
+  if (dropProbabilities) return matmul(dropProbabilities(probabilities, start / blockSize), value);
+  if (bias) return matmul(probabilities, value);
+  const output = matmul(probabilities, value);
+  return customGradient(output, [query, key, value], (gradient) => {
+    const rowSums = sum(multiply(gradient, output), -1, true);
+    const forScores = multiply(
+      probabilities,
+      subtract(matmul(gradient, value, { transposeB: true }), rowSums),
+    );
+    return [
+      matmul(forScores, key, { scale: factor }),
+      matmul(forScores, query, { transposeA: true, scale: factor }),
+      matmul(probabilities, gradient, { transposeA: true }),
+    ];
+  });
+}
+
+/** `[queryTime, keyTime]`: 0 where key ≤ start + query. */
+function causalMask(start: number, queryTime: number, keyTime: number, like: Tensor): Tensor {
+  const data = Float64Array.from({ length: queryTime * keyTime }, (_, at) =>
+    at % keyTime <= start + Math.floor(at / keyTime) ? 0 : HIDDEN_SCORE,
+  );
+  return constant(like.dtype, [queryTime, keyTime], data);
+}
+
+/** Sizes of an attention layer. */
+export interface AttentionSizes {
+  readonly hiddenSize: number;
+  readonly numHeads: number;
+  /** Heads of keys and values; each serves numHeads / numKeyValueHeads query heads. */
+  readonly numKeyValueHeads: number;
+  readonly headSize: number;
+  readonly bias?: boolean;
+}
+
+/** What one call of {@link Attention.forward} may use. */
+export interface AttentionInputs extends Pick<
+  AttentionOptions,
+  'causal' | 'keyMask' | 'bias' | 'scale' | 'blockSize'
+> {
+  readonly rotary?: { readonly cosine: Tensor; readonly sine: Tensor };
+  /** States to attend to, `[batch, keyTime, hiddenSize]`; the input itself when absent. */
+  readonly memory?: Tensor;
+  readonly dropoutRate?: number;
+  /** Name of this layer's noise. */
+  readonly site: string;
+}
+
+/** Multi-head attention; with fewer key/value heads, grouped-query attention (arXiv 2305.13245). */
+export class Attention extends Module {
+  readonly query: Linear;
+  readonly key: Linear;
+  readonly value: Linear;
+  readonly output: Linear;
+
+  constructor(
+    private readonly sizes: AttentionSizes,
+    weight: Initializer,
+    outputWeight: Initializer = weight,
+  ) {
+    super();
+    const { hiddenSize, numHeads, numKeyValueHeads, headSize, bias = false } = sizes;
+    if (numHeads % numKeyValueHeads !== 0) {
+      throw new RangeError(`numHeads ${numHeads} is not divisible by numKeyValueHeads ${numKeyValueHeads}`);
+    }
+    this.query = new Linear(hiddenSize, numHeads * headSize, weight, { bias });
+    this.key = new Linear(hiddenSize, numKeyValueHeads * headSize, weight, { bias });
+    this.value = new Linear(hiddenSize, numKeyValueHeads * headSize, weight, { bias });
+    this.output = new Linear(numHeads * headSize, hiddenSize, outputWeight, { bias });
+  }
+
+  /** `[batch, time, hiddenSize]` → the same shape */
+  forward(x: Tensor, inputs: AttentionInputs, context: TraceContext): Tensor {
+    const { numHeads, numKeyValueHeads, headSize } = this.sizes;
+    const memory = inputs.memory ?? x;
+    const heads = (linear: Linear, source: Tensor, count: number): Tensor => {
+      const [batch, time] = source.shape as [number, number];
+      return transpose(reshape(linear.forward(source), [batch, time, count, headSize]), [0, 2, 1, 3]);
+    };
+    let query = heads(this.query, x, numHeads);
+    let key = heads(this.key, memory, numKeyValueHeads);
+    let value = heads(this.value, memory, numKeyValueHeads);
+    if (inputs.rotary) {
+      query = rotatePairs(query, inputs.rotary.cosine, inputs.rotary.sine);
+      key = rotatePairs(key, inputs.rotary.cosine, inputs.rotary.sine);
+    }
+    if (numKeyValueHeads !== numHeads) {
+      key = repeatHeads(key, numHeads / numKeyValueHeads);
+      value = repeatHeads(value, numHeads / numKeyValueHeads);
+    }
+    const rate = inputs.dropoutRate ?? 0;
+    const attended = scaledDotProductAttention(query, key, value, {
+      ...inputs,
+      dropProbabilities:
+        context.training && rate > 0
+          ? (probabilities, block) =>
+              dropout(probabilities, rate, `${inputs.site}.probabilities.${block}`, context)
+          : undefined,
+    });
+    const [batch, time] = x.shape as [number, number];
+    return this.output.forward(
+      reshape(transpose(attended, [0, 2, 1, 3]), [batch, time, numHeads * headSize]),
+    );
+  }
+}
+
+/** Each key/value head once per query head that it serves: `[batch, heads, time, size]` → `[batch, heads · n, …]` */
+function repeatHeads(x: Tensor, times: number): Tensor {
+  const [batch, heads, time, size] = x.shape as number[];
+  const open = reshape(x, [batch!, heads!, 1, time!, size!]);
+  return reshape(broadcastTo(open, [batch!, heads!, times, time!, size!]), [
+    batch!,
+    heads! * times,
+    time!,
+    size!,
+  ]);
+}

@@ -1,0 +1,25 @@
+/**
+ * Transformer layers, initialisers, and the module tree.
+ * @module
+ */
+export * from './random.js';
+export * from './initializers.js';
+export { Module, nameParameters, Parameter } from './module.js';
+export {
+  evaluationContext,
+  NoiseInputs,
+  trainingContext,
+  type NoiseKind,
+  type TraceContext,
+} from './context.js';
+export { applyWeight, dropout, Embedding, LayerNorm, Linear, RMSNorm } from './layers.js';
+export { RelativePositionBias, relativeBucket, rotaryTables } from './positions.js';
+export {
+  Attention,
+  scaledDotProductAttention,
+  type AttentionInputs,
+  type AttentionOptions,
+  type AttentionSizes,
+} from './attention.js';
+export { crossEntropy, maskedMean } from './loss.js';
+export { ParameterArena } from './arena.js';

@@ -1,0 +1,77 @@
+/**
+ * The module tree: parameters with stable dotted names, found by walking properties.
+ * @module
+ */
+import { input, type DType, type Tensor } from '../graph/index.js';
+import type { Initializer } from './initializers.js';
+
+/** A trainable tensor: its static shape, how it starts, and (once its tree is named) its leaf in the graph. */
+export class Parameter {
+  private leaf: Tensor | undefined;
+
+  constructor(
+    readonly shape: readonly number[],
+    readonly initializer: Initializer,
+  ) {
+    if (!shape.every((size) => Number.isInteger(size) && size > 0)) {
+      throw new RangeError(`a parameter cannot have the shape [${shape.join(', ')}]`);
+    }
+  }
+
+  /** Number of elements. */
+  get size(): number {
+    return this.shape.reduce((a, b) => a * b, 1);
+  }
+
+  /**
+   * The leaf that stands for this parameter wherever it is used.
+   * @throws Error before {@link nameParameters} has run on the tree.
+   */
+  get tensor(): Tensor {
+    if (!this.leaf) throw new Error('a parameter is used before its module tree was named (nameParameters)');
+    return this.leaf;
+  }
+
+  /** Used by {@link nameParameters}. */
+  place(name: string, dtype: DType): void {
+    this.leaf = input(name, dtype, this.shape);
+  }
+}
+
+/** Base of everything that owns parameters. Children are found by property, so a property's name is part of the API. */
+export abstract class Module {
+  /**
+   * All parameters below this module by dotted path (`blocks.0.attention.query.weight`), in order of construction.
+   * A parameter that is reachable by several paths appears once, under the first.
+   */
+  parameters(): Map<string, Parameter> {
+    const found = new Map<string, Parameter>();
+    collect(this, '', found, new Set());
+    return found;
+  }
+}
+
+function collect(value: unknown, path: string, found: Map<string, Parameter>, seen: Set<object>): void {
+  if (typeof value !== 'object' || value === null || seen.has(value)) return;
+  if (value instanceof Parameter) {
+    seen.add(value);
+    found.set(path, value);
+  } else if (value instanceof Module || Array.isArray(value)) {
+    seen.add(value);
+    for (const [key, child] of Object.entries(value)) {
+      collect(child, path === '' ? key : `${path}.${key}`, found, seen);
+    }
+  }
+}
+
+/**
+ * Gives every parameter of a tree its leaf tensor, named by its path. Call it once on the root, before tracing;
+ * calling it again with `float64` re-traces the same model in double precision.
+ *
+ * @returns the parameters by name.
+ */
+export function nameParameters(root: Module, dtype: DType = 'float32'): Map<string, Parameter> {
+  const parameters = root.parameters();
+  for (const [name, parameter] of parameters) parameter.place(name, dtype);
+  return parameters;
+}

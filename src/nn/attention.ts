@@ -10,7 +10,6 @@ import {
   customGradient,
   matmul,
   multiply,
-  pad,
   reshape,
   rotatePairs,
   slice,

@@ -1,0 +1,13 @@
+/**
+ * Whole models: one file each.
+ * @module
+ */
+export {
+  LanguageModel,
+  languageModelSchema,
+  totalAuxiliaryLoss,
+  type LanguageModelInputs,
+  type LanguageModelOptions,
+  type LanguageModelOutput,
+} from './language-model.js';
+export { TransformerBlock } from './transformer-block.js';

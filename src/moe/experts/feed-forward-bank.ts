@@ -1,0 +1,90 @@
+/**
+ * Experts that are ordinary two-layer networks: ReLU, GELU, or gated (SwiGLU).
+ * @module
+ */
+import { add, cast, greaterEqual, matmul, multiply, split, unstack, type Tensor } from '../../graph/index.js';
+import { Module, Parameter, zeros, type Initializer } from '../../nn/index.js';
+import { activations, type ActivationName } from '../activations.js';
+import type { ExpertBank, ExpertRows } from '../expert-bank.js';
+import type { FeedForwardContext } from '../feed-forward.js';
+
+/** Settings of {@link FeedForwardBank}. */
+export interface FeedForwardBankOptions {
+  readonly numExperts: number;
+  readonly hiddenSize: number;
+  /** Width inside one expert. */
+  readonly intermediateSize: number;
+  readonly activation: ActivationName;
+  /** Dropout on the experts' hidden activation only (Switch Transformer §4.1: 0.4 when fine-tuning). */
+  readonly expertDropout?: number;
+  readonly bias?: boolean;
+}
+
+/**
+ * `E_e(x) = W_down,e f(W_up,e x)` for every expert e. Each weight is one stored parameter `[numExperts, in, out]`,
+ * read expert by expert as views: one matrix product per expert on exactly its rows.
+ */
+export class FeedForwardBank extends Module implements ExpertBank {
+  readonly numExperts: number;
+  readonly gate: Parameter | undefined;
+  readonly up: Parameter;
+  readonly down: Parameter;
+  readonly upBias: Parameter | undefined;
+  readonly downBias: Parameter | undefined;
+
+  constructor(
+    private readonly options: FeedForwardBankOptions,
+    up: Initializer,
+    down: Initializer,
+  ) {
+    super();
+    const { numExperts, hiddenSize, intermediateSize, activation, bias = false } = options;
+    this.numExperts = numExperts;
+    this.gate = activations[activation].gated
+      ? new Parameter([numExperts, hiddenSize, intermediateSize], up)
+      : undefined;
+    this.up = new Parameter([numExperts, hiddenSize, intermediateSize], up);
+    this.down = new Parameter([numExperts, intermediateSize, hiddenSize], down);
+    this.upBias = bias ? new Parameter([numExperts, intermediateSize], zeros) : undefined;
+    this.downBias = bias ? new Parameter([numExperts, hiddenSize], zeros) : undefined;
+  }
+
+  forward(rows: ExpertRows, context: FeedForwardContext): readonly Tensor[] {
+    const { apply } = activations[this.options.activation];
+    const [gate, up, down, upBias, downBias] = [
+      this.gate,
+      this.up,
+      this.down,
+      this.upBias,
+      this.downBias,
+    ].map((parameter) => parameter && unstack(parameter.tensor));
+    const inner = rows.pieces.map((piece, expert) => {
+      const projected = matmul(piece, up![expert]!);
+      const raised = upBias ? add(projected, upBias[expert]!) : projected;
+      return gate ? multiply(apply(matmul(piece, gate[expert]!)), raised) : apply(raised);
+    });
+    return this.dropHidden(inner, rows, context).map((hidden, expert) => {
+      const lowered = matmul(hidden, down![expert]!);
+      return downBias ? add(lowered, downBias[expert]!) : lowered;
+    });
+  }
+
+  /** One noise input for all experts, cut like their rows. */
+  private dropHidden(
+    inner: readonly Tensor[],
+    rows: ExpertRows,
+    context: FeedForwardContext,
+  ): readonly Tensor[] {
+    const rate = this.options.expertDropout ?? 0;
+    if (!context.training || rate === 0) return inner;
+    const { dtype } = inner[0]!;
+    const shape = [rows.totalRows, this.options.intermediateSize];
+    const noise = context.noise.request(`${context.site}.experts`, 'uniform', dtype, shape);
+    const sizes = inner.map((piece) => piece.shape[0]!);
+    const masks = split(noise, sizes, 0, rows.counts);
+    const scale = 1 / (1 - rate);
+    return inner.map((piece, i) =>
+      multiply(piece, multiply(cast(greaterEqual(masks[i]!, rate), dtype), scale)),
+    );
+  }
+}

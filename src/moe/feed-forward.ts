@@ -1,0 +1,63 @@
+/**
+ * The one interface that a Transformer block knows: what stands where the dense feed-forward network stood.
+ * @module
+ */
+import type { Tensor } from '../graph/index.js';
+import type { TraceContext } from '../nn/index.js';
+
+/** What a feed-forward layer is told about its surroundings. */
+export interface FeedForwardContext extends TraceContext {
+  /** Which block of the model this is, from 0. */
+  readonly layerIndex: number;
+  /** Name of the layer's noise and run-time sizes, unique in the program. */
+  readonly site: string;
+  /** Sequences in the batch; tokens are laid out sequence after sequence. */
+  readonly batchSize: number;
+  /** Float `[tokens]`: 1 for real tokens, 0 for padding. Everything is real when absent. */
+  readonly tokenMask?: Tensor | undefined;
+  /** Int32 `[tokens]`: token ids, for routers that look at them. */
+  readonly tokenIds?: Tensor | undefined;
+  /** Int32 `[tokens]`: language ids, for routers that look at them. */
+  readonly languageIds?: Tensor | undefined;
+  /** What the previous sparse layer of the model chose, if there was one. */
+  readonly previousRecord?: RoutingRecord | undefined;
+  /** Replaces the router's decision (a predictor that ran ahead). */
+  readonly routingOverride?: { readonly experts: Tensor; readonly gates: Tensor } | undefined;
+}
+
+/** A term of the training loss, already averaged over tokens; the total adds `coefficient · value`. */
+export interface AuxiliaryLoss {
+  readonly name: string;
+  readonly coefficient: number;
+  /** Scalar tensor. */
+  readonly value: Tensor;
+}
+
+/** What a sparse layer did, as tensors that a program can fetch. */
+export interface RoutingRecord {
+  readonly layerIndex: number;
+  readonly numExperts: number;
+  /** Int32 `[tokens, topK]`: chosen experts, best first; −1 for padding. */
+  readonly experts: Tensor;
+  /** Float `[tokens, topK]`: weight of each choice in the output. */
+  readonly gates: Tensor;
+  /** Int32 `[numExperts]`: choices per expert over real tokens, before any is dropped. */
+  readonly load: Tensor;
+  /** Int32 scalar: choices that found their expert full. */
+  readonly dropped: Tensor;
+}
+
+/** Result of a feed-forward layer. */
+export interface FeedForwardOutput {
+  /** `[tokens, hiddenSize]` */
+  readonly output: Tensor;
+  /** Absent on dense layers. */
+  readonly record?: RoutingRecord;
+  readonly losses: readonly AuxiliaryLoss[];
+}
+
+/** Dense or sparse, with or without a router of its own. */
+export interface FeedForward {
+  /** `[tokens, hiddenSize]` → output of the same shape, with record and losses */
+  forward(hidden: Tensor, context: FeedForwardContext): FeedForwardOutput;
+}

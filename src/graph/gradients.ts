@@ -22,7 +22,8 @@ export interface GradientOptions {
  *
  * @param outputs the loss, or several tensors with `seeds`.
  * @param sources leaves or intermediate tensors, all floating point.
- * @throws ShapeError if an output without a seed is not a scalar, or a source is not floating point.
+ * @throws ShapeError if an output without a seed is not a scalar, a seed does not have its output's type, or an output
+ *   or source is not floating point.
  * @throws Error if the path crosses an operator that has no gradient.
  * @example
  * const [weightGradient] = gradients(loss, [weight]);
@@ -46,8 +47,13 @@ export function gradients(
     const before = arrived.get(tensor);
     arrived.set(tensor, before ? add(before, gradient) : gradient);
   };
+  if (options.seeds && options.seeds.length !== targets.length) {
+    throw new ShapeError(`gradients: ${options.seeds.length} seeds for ${targets.length} outputs`);
+  }
   targets.forEach((target, i) => {
-    if (!isFloat(target.dtype)) return;
+    if (!isFloat(target.dtype)) {
+      throw new ShapeError(`gradients: output ${target.toString()} is not floating point`);
+    }
     const seed = options.seeds?.[i];
     if (!seed && target.rank !== 0) {
       throw new ShapeError(`gradients: output ${target.toString()} is not a scalar; give its seed`);

@@ -3,7 +3,16 @@
  * @module
  */
 import { applyOne, type OnnxConstant, type Operator } from './operator.js';
-import { ShapeError, formatShape, sizeOf, type DType, type Shape, type Tensor } from './tensor.js';
+import {
+  ShapeError,
+  checkShape,
+  formatShape,
+  isFloat,
+  sizeOf,
+  type DType,
+  type Shape,
+  type Tensor,
+} from './tensor.js';
 
 /** Operator of every fed tensor: parameters, token ids, noise. Identity, not content, tells two inputs apart. */
 export const inputOperator: Operator = { name: 'input', unique: true };
@@ -12,15 +21,13 @@ export const inputOperator: Operator = { name: 'input', unique: true };
  * A tensor whose numbers are fed when the program runs.
  *
  * @param name the feed's name, unique in a program; parameters use their dotted path.
+ * @throws ShapeError if the name is empty, or a size is neither a whole number ≥ 0 nor a name.
  * @example
  * const tokens = input('tokens', 'int32', [batch, time]);
  */
 export function input(name: string, dtype: DType, shape: Shape): Tensor {
-  for (const dim of shape) {
-    if (typeof dim === 'number' && (!Number.isInteger(dim) || dim < 0)) {
-      throw new ShapeError(`input ${name}: ${formatShape(shape)} has a size that is not a whole number ≥ 0`);
-    }
-  }
+  if (name === '') throw new ShapeError(`input: ${dtype}${formatShape(shape)} needs a name`);
+  checkShape(`input '${name}'`, shape);
   return applyOne(inputOperator, [], { dtype, shape }, { name });
 }
 
@@ -40,12 +47,15 @@ const constantOperator: Operator = {
 
 /**
  * Numbers known when the graph is written.
- * @throws ShapeError if `data` has another length than `shape` asks for.
+ * @throws ShapeError if `data` has another length than `shape` asks for, or a fraction in an integer dtype.
  */
 export function constant(dtype: DType, shape: readonly number[], data: OnnxConstant['data']): Tensor {
+  checkShape('constant', shape);
   if (data.length !== sizeOf(shape)) {
     throw new ShapeError(`constant: ${data.length} numbers do not fill ${formatShape(shape)}`);
   }
+  const fraction = isFloat(dtype) ? undefined : Array.from(data).find((value) => !Number.isInteger(value));
+  if (fraction !== undefined) throw new ShapeError(`constant: ${fraction} is not of dtype ${dtype}`);
   return applyOne(constantOperator, [], { dtype, shape }, { data });
 }
 

@@ -61,6 +61,25 @@ export function formatShape(shape: Shape): string {
   return `[${shape.join(', ')}]`;
 }
 
+/** Whether a number can be the size of an axis. */
+export function isSize(value: number): boolean {
+  return Number.isInteger(value) && value >= 0;
+}
+
+/**
+ * Refuses sizes that are not whole numbers ≥ 0, and names that could be mistaken for one.
+ * @throws ShapeError naming the shape.
+ */
+export function checkShape(what: string, shape: Shape): void {
+  for (const dim of shape) {
+    if (typeof dim === 'number' ? !isSize(dim) : dim === '' || !Number.isNaN(Number(dim))) {
+      throw new ShapeError(
+        `${what}: ${formatShape(shape)} has '${dim}', which is neither a whole number ≥ 0 nor a name`,
+      );
+    }
+  }
+}
+
 /** Whether a dtype has gradients. */
 export function isFloat(dtype: DType): boolean {
   return dtype === 'float32' || dtype === 'float64';

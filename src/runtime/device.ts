@@ -23,8 +23,17 @@ export interface RuntimeOptions {
   readonly threads?: number;
 }
 
-/** Session options for a device. Spinning threads are off: as fast in training, and idle sessions cost nothing. */
+/**
+ * Session options for a device. Spinning threads are off: as fast in training, and idle sessions cost nothing.
+ * @throws DeviceError if the device is not one of {@link devices} or the thread count makes no sense.
+ */
 export function sessionOptions({ device = 'cpu', threads }: RuntimeOptions): InferenceSession.SessionOptions {
+  if (!devices.includes(device)) {
+    throw new DeviceError(`there is no device '${String(device)}'; the devices are: ${devices.join(', ')}`);
+  }
+  if (threads !== undefined && (!Number.isInteger(threads) || threads < 1)) {
+    throw new DeviceError(`threads must be a whole number of at least 1, not ${threads}`);
+  }
   return {
     executionProviders: device === 'cpu' ? ['cpu'] : [device, 'cpu'],
     graphOptimizationLevel: 'all',

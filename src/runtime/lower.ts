@@ -33,6 +33,15 @@ export interface LoweredProgram {
   readonly fetches: readonly Port[];
 }
 
+/** A fetch whose ONNX names are reserved before lowering, so that its maker writes straight to them. */
+interface Fetch {
+  readonly name: string;
+  readonly tensor: Tensor;
+  /** The tensors to fetch: the output itself, or the pieces of a `stack`. */
+  readonly pieces: readonly Tensor[];
+  readonly values: readonly string[];
+}
+
 /**
  * Lowers everything that `outputs` depend on.
  *
@@ -46,8 +55,14 @@ export function lower(outputs: Readonly<Record<string, Tensor>>): LoweredProgram
   const builder = new Builder(simplified.canonical);
   const order = builder.orderWithSizes(simplified.order);
 
-  const used = usedOutputs(order, named, simplified.canonical);
-  const slicedFeeds = feedsOnlyUnstacked(order, named, simplified.canonical);
+  for (const node of order) {
+    const name = inputName(node.outputs[0]!);
+    if (name !== undefined) builder.reserve(name);
+  }
+  const fetched = named.map(([name, tensor]) => builder.reserveFetch(name, simplified.canonical(tensor)));
+  const wanted = fetched.flatMap(({ pieces }) => pieces);
+  const used = usedOutputs(order, [...wanted, ...builder.sizeSources], simplified.canonical);
+  const slicedFeeds = feedsOnlyUnstacked(order, wanted, simplified.canonical);
   const feeds: Port[] = [];
   const leaves = new Map<string, Tensor>();
   for (const node of order) {
@@ -58,22 +73,20 @@ export function lower(outputs: Readonly<Record<string, Tensor>>): LoweredProgram
     leaves.set(name, tensor);
     const sliced = slicedFeeds.has(tensor);
     const values = sliced
-      ? Array.from({ length: tensor.shape[0] as number }, (_, i) => `${name}#${i}`)
+      ? Array.from({ length: tensor.shape[0] as number }, (_, i) => builder.fresh(`${name}#${i}`))
       : [name];
     feeds.push({ name, tensor, values, sliced });
     if (!sliced) builder.register(tensor, name);
   }
-  for (const node of order) {
-    if (inputName(node.outputs[0]!) !== undefined) continue;
-    const source = node.inputs[0] && simplified.canonical(node.inputs[0]);
-    if (node.operator.name === 'unstack' && slicedFeeds.has(source!)) {
-      const name = inputName(source!)!;
-      node.outputs.forEach((part, i) => builder.register(part, `${name}#${i}`));
-    } else {
-      builder.lowerNode(node, used);
-    }
-  }
-  const fetches = named.map(([name, tensor]) => builder.fetch(name, simplified.canonical(tensor)));
+  const slicedValues = new Map(feeds.filter((feed) => feed.sliced).map((feed) => [feed.tensor, feed.values]));
+  const toLower = order.filter((node) => {
+    const values =
+      node.operator.name === 'unstack' && slicedValues.get(simplified.canonical(node.inputs[0]!));
+    if (values) node.outputs.forEach((part, i) => builder.register(part, values[i]!));
+    return !values && inputName(node.outputs[0]!) === undefined;
+  });
+  for (const node of toLower) builder.lowerNode(node, used);
+  const fetches = fetched.map((fetch) => builder.fetch(fetch));
   const inputs = feeds.flatMap(({ tensor, values, sliced }) =>
     values.map((name) => ({
       name,
@@ -104,21 +117,21 @@ export function lower(outputs: Readonly<Record<string, Tensor>>): LoweredProgram
 /** Tensors that someone reads; a lowering may leave the others out. */
 function usedOutputs(
   order: readonly Node[],
-  named: readonly (readonly [string, Tensor])[],
+  wanted: readonly Tensor[],
   canonical: (tensor: Tensor) => Tensor,
 ): Set<Tensor> {
-  const used = new Set(named.map(([, tensor]) => canonical(tensor)));
+  const used = new Set(wanted.map(canonical));
   for (const node of order) for (const tensor of node.inputs) used.add(canonical(tensor));
   return used;
 }
 
 function feedsOnlyUnstacked(
   order: readonly Node[],
-  named: readonly (readonly [string, Tensor])[],
+  wanted: readonly Tensor[],
   canonical: (tensor: Tensor) => Tensor,
 ): Set<Tensor> {
   const unstacked = new Set<Tensor>();
-  const whole = new Set(named.map(([, tensor]) => canonical(tensor)));
+  const whole = new Set(wanted.map(canonical));
   for (const node of order) {
     for (const original of node.inputs) {
       const tensor = canonical(original);
@@ -134,7 +147,10 @@ function feedsOnlyUnstacked(
 class Builder {
   readonly nodes: OnnxNode[] = [];
   readonly constants = new Map<string, OnnxConstant>();
+  /** Tensors on which a run-time size is measured. */
+  readonly sizeSources = new Set<Tensor>();
   private readonly names = new Map<Tensor, string>();
+  private readonly fetchNames = new Map<Tensor, string>();
   private readonly taken: Set<string>;
   private readonly sizeNames = new Map<string, string>();
   private readonly carriers = new Map<string, { value: string; axis: number }>();
@@ -149,26 +165,34 @@ class Builder {
   }
 
   /** Kept nodes in an order in which the carriers of run-time sizes come before the nodes that measure them. */
-  orderWithSizes(kept: readonly Node[]): Node[] {
+  orderWithSizes(kept: readonly Node[], stopAt: ReadonlySet<Tensor> = new Set()): Node[] {
     const makers = new Map<Dim, Tensor>();
-    for (const node of kept) {
-      if (node.operator.dims && node.operator.name !== 'reshape') continue;
+    // Leaves first: a source that depends on nothing cannot make the order cyclic.
+    const isLeaf = (node: Node): boolean => node.inputs.length === 0;
+    for (const node of [...kept.filter(isLeaf), ...kept.filter((node) => !isLeaf(node))]) {
+      const measured = new Set(node.operator.dims?.(node));
       for (const tensor of node.outputs) {
         for (const dim of tensor.shape) {
-          if (typeof dim === 'string' && !makers.has(dim)) makers.set(dim, tensor);
+          if (typeof dim === 'string' && !measured.has(dim) && !makers.has(dim)) makers.set(dim, tensor);
         }
       }
     }
     const keptSet = new Set(kept);
     const outputs = kept.flatMap((node) => node.outputs);
-    const order = topologicalOrder(outputs, new Set(), (node) => {
+    const order = topologicalOrder(outputs, stopAt, (node) => {
       const sources = (node.operator.dims?.(node) ?? []).flatMap((dim) => {
         const maker = makers.get(dim);
         return maker && maker.node !== node ? [maker] : [];
       });
+      for (const source of sources) this.sizeSources.add(source);
       return [...node.inputs.map((tensor) => this.canonical(tensor)), ...sources];
     });
     return order.filter((node) => keptSet.has(node));
+  }
+
+  /** Keeps a public name from being given to anything else. */
+  reserve(name: string): void {
+    this.taken.add(name);
   }
 
   register(tensor: Tensor, name: string): void {
@@ -181,8 +205,12 @@ class Builder {
 
   lowerNode(node: Node, used: ReadonlySet<Tensor>): void {
     const { operator } = node;
+    // ONNX Runtime computes dead nodes too, such as the Concat of a stack that is fetched piece by piece.
+    if (!node.outputs.some((tensor) => used.has(tensor))) return;
     if (!operator.lower) throw new Error(`operator '${operator.name}' cannot be lowered`);
-    const outputs = node.outputs.map((tensor) => (used.has(tensor) ? this.fresh(operator.name) : ''));
+    const outputs = node.outputs.map((tensor) =>
+      used.has(tensor) ? (this.fetchNames.get(tensor) ?? this.fresh(operator.name)) : '',
+    );
     const lowering: Lowering = {
       inputs: node.inputs.map((tensor) => this.nameOf(tensor)),
       outputs,
@@ -202,31 +230,28 @@ class Builder {
     });
   }
 
-  fetch(name: string, tensor: Tensor): Port {
+  /** Chooses the ONNX names of a fetch. The first fetch of a tensor decides what its maker calls it. */
+  reserveFetch(name: string, tensor: Tensor): Fetch {
     const { node } = tensor;
-    if (node.operator.name === 'stack') {
-      const values = node.inputs.map((piece, i) => this.alias(`${name}@${i}`, this.nameOf(piece)));
-      return { name, tensor, values, sliced: true };
-    }
-    return { name, tensor, values: [this.alias(`${name}@`, this.nameOf(tensor))], sliced: false };
+    const pieces = node.operator.name === 'stack' ? node.inputs.map(this.canonical) : [tensor];
+    const values = pieces.map((_, i) => this.fresh(`${name}@${i}`));
+    pieces.forEach((piece, i) => {
+      if (!this.fetchNames.has(piece)) this.fetchNames.set(piece, values[i]!);
+    });
+    return { name, tensor, pieces, values };
   }
 
-  /** Gives a value a second, public name; a fed value must not be a graph's output under its own name. */
-  private alias(name: string, value: string): string {
-    const maker = this.nodes.find((node) => node.outputs.includes(value));
-    const readers = this.nodes.some((node) => node.inputs.includes(value));
-    if (maker && !readers && !value.includes('@')) {
-      const at = this.nodes.indexOf(maker);
-      this.nodes[at] = {
-        ...maker,
-        outputs: maker.outputs.map((output) => (output === value ? name : output)),
-      };
-      for (const [tensor, known] of this.names) if (known === value) this.names.set(tensor, name);
-    } else {
-      this.nodes.push({ type: 'Identity', domain: '', inputs: [value], outputs: [name], attributes: {} });
-    }
-    this.taken.add(name);
-    return name;
+  /** Completes a fetch after lowering: feeds, and tensors that are fetched twice, are copied to its names. */
+  fetch({ name, tensor, pieces, values }: Fetch): Port {
+    pieces.forEach((piece, i) => {
+      const value = this.nameOf(piece);
+      if (value !== values[i]) this.identity(value, values[i]!);
+    });
+    return { name, tensor, values, sliced: tensor.node.operator.name === 'stack' };
+  }
+
+  private identity(value: string, name: string): void {
+    this.nodes.push({ type: 'Identity', domain: '', inputs: [value], outputs: [name], attributes: {} });
   }
 
   private nameOf(original: Tensor): string {
@@ -237,7 +262,8 @@ class Builder {
     return name;
   }
 
-  private fresh(base: string): string {
+  /** A name that nothing else has. */
+  fresh(base: string): string {
     let name = base;
     for (let i = this.taken.size; this.taken.has(name); i++) name = `${base}_${i}`;
     this.taken.add(name);
@@ -275,9 +301,9 @@ class Builder {
 
   /** Name of an int64 vector of length 1 with a run-time size. */
   private size(dim: string): string {
-    const known = this.sizeNames.get(dim) ?? this.outer?.sizeNames.get(dim);
+    const known = this.lookUp((builder) => builder.sizeNames.get(dim));
     if (known !== undefined) return known;
-    const carrier = this.carriers.get(dim) ?? this.outer?.carriers.get(dim);
+    const carrier = this.lookUp((builder) => builder.carriers.get(dim));
     if (!carrier) throw new Error(`no tensor before this point carries the run-time size '${dim}'`);
     const name = this.fresh('size');
     const attributes = { start: carrier.axis, end: carrier.axis + 1 };
@@ -286,26 +312,30 @@ class Builder {
     return name;
   }
 
+  /** Asks this builder, then those of the enclosing graphs. */
+  private lookUp<T>(find: (builder: Builder) => T | undefined): T | undefined {
+    return find(this) ?? this.outer?.lookUp(find);
+  }
+
   private subgraph(body: Parameters<Lowering['subgraph']>[0]): OnnxGraph {
     const given = new Set([...body.inputs, ...body.outer.keys()]);
     const simplified = simplify(body.outputs, given);
     const inner = new Builder(simplified.canonical, this);
-    const used = usedOutputs(
-      simplified.order,
-      body.outputs.map((tensor) => ['', tensor] as const),
-      simplified.canonical,
+    const order = inner.orderWithSizes(
+      simplified.order.filter((node) => !given.has(node.outputs[0]!)),
+      given,
     );
+    const used = usedOutputs(order, [...body.outputs, ...inner.sizeSources], simplified.canonical);
     for (const [tensor, name] of body.outer) inner.register(tensor, name);
     const inputs = body.inputs.map((tensor) => {
       const name = inner.fresh('in');
       inner.register(tensor, name);
       return { name, dtype: tensor.dtype, shape: tensor.shape };
     });
-    for (const node of simplified.order) if (!given.has(node.outputs[0]!)) inner.lowerNode(node, used);
+    for (const node of order) inner.lowerNode(node, used);
     const outputs = body.outputs.map((tensor) => {
       const name = inner.fresh('out');
-      const value = inner.nameOf(tensor);
-      inner.nodes.push({ type: 'Identity', domain: '', inputs: [value], outputs: [name], attributes: {} });
+      inner.identity(inner.nameOf(tensor), name);
       return { name, dtype: tensor.dtype, shape: tensor.shape };
     });
     return { name: body.name, inputs, outputs, nodes: inner.nodes, constants: inner.constants };

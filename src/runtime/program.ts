@@ -24,6 +24,8 @@ export class Program<Names extends string = string> {
   private readonly outputs: Record<string, OrtTensor | null> = {};
   private readonly results: Record<string, TensorData> = {};
   private readonly missing: Set<string>;
+  /** Run-time sizes of the bound feeds that have one. */
+  private readonly sizes = new Map<string, { dim: string; size: number }>();
 
   private constructor(
     private readonly session: InferenceSession,
@@ -51,9 +53,10 @@ export class Program<Names extends string = string> {
   ): Promise<Program<Names>> {
     const { graph, feeds, fetches } = lower(outputs);
     const bytes = encodeModel(graph);
+    const settings = sessionOptions(options);
     let session: InferenceSession;
     try {
-      session = await InferenceSession.create(bytes, sessionOptions(options));
+      session = await InferenceSession.create(bytes, settings);
     } catch (error) {
       throw explainDeviceFailure(options.device ?? 'cpu', error);
     }
@@ -105,11 +108,12 @@ export class Program<Names extends string = string> {
    *
    * @param feeds buffers for this and later runs.
    * @returns every output. The arrays belong to the program and are overwritten by the next run.
-   * @throws Error naming the feeds that have never been given.
+   * @throws Error naming the feeds that have never been given, or two that disagree about a run-time size.
    */
   async run(feeds: Buffers = {}): Promise<Results<Names>> {
     this.bind(feeds);
     if (this.missing.size > 0) throw new Error(`feeds not given: ${[...this.missing].join(', ')}`);
+    this.checkSizes();
     const fetched = await this.session.run(this.inputs, this.outputs);
     for (const [name, port] of this.fetches) {
       if (this.outputs[port.values[0]!] === null) this.results[name] = collect(port, fetched);
@@ -120,6 +124,19 @@ export class Program<Names extends string = string> {
   /** Frees the session. Long-lived processes should open few sessions: ONNX Runtime keeps some memory of each. */
   async release(): Promise<void> {
     await this.session.release();
+  }
+
+  /** ONNX Runtime would stretch a size of 1 silently. */
+  private checkSizes(): void {
+    const first = new Map<string, string>();
+    for (const [feed, { dim, size }] of this.sizes) {
+      const other = first.get(dim) ?? feed;
+      first.set(dim, other);
+      const expected = this.sizes.get(other)!.size;
+      if (size !== expected) {
+        throw new Error(`'${dim}' is ${expected} in feed '${other}' but ${size} in feed '${feed}'`);
+      }
+    }
   }
 
   private assign(port: Port, data: TensorData, target: Record<string, OrtTensor | null>): void {
@@ -136,6 +153,10 @@ export class Program<Names extends string = string> {
       throw new Error(`'${name}' is ${tensor.toString()} but was given ${data.length} numbers`);
     }
     const shape = dims.map((dim) => (dim < 0 ? data.length / known : dim));
+    const open = dims.findIndex((dim) => dim < 0);
+    if (open >= 0 && target === this.inputs) {
+      this.sizes.set(name, { dim: tensor.shape[open] as string, size: shape[open]! });
+    }
     if (!sliced) {
       target[values[0]!] = new OrtTensor(tensor.dtype, data as Float32Array, shape);
       return;

@@ -13,13 +13,28 @@ export type Operand = Tensor | number;
 
 /** Turns numbers into constants and checks that the dtypes agree. */
 export function operands(operator: string, a: Operand, b: Operand): [Tensor, Tensor] {
-  const dtype = typeof a === 'number' ? (b as Tensor).dtype : a.dtype;
-  const left = typeof a === 'number' ? scalar(dtype, a) : a;
-  const right = typeof b === 'number' ? scalar(dtype, b) : b;
-  if (left.dtype !== right.dtype) {
-    throw new ShapeError(`${operator}: ${left.toString()} and ${right.toString()} have different dtypes`);
+  if (typeof a === 'number') {
+    if (typeof b === 'number') throw new ShapeError(`${operator}: ${a} and ${b} are both plain numbers`);
+    return [scalar(b.dtype, a), b];
   }
-  return [left, right];
+  const right = typeof b === 'number' ? scalar(a.dtype, b) : b;
+  if (a.dtype !== right.dtype) {
+    throw new ShapeError(`${operator}: ${a.toString()} and ${right.toString()} have different dtypes`);
+  }
+  return [a, right];
+}
+
+/** What kinds of dtype an elementwise operator computes with. */
+type DTypeKind = 'number' | 'whole number' | 'bool' | 'any';
+
+function checkKind(operator: string, x: Tensor, kind: DTypeKind): void {
+  const fits = {
+    number: x.dtype !== 'bool',
+    'whole number': x.dtype === 'int64' || x.dtype === 'int32',
+    bool: x.dtype === 'bool',
+    any: true,
+  };
+  if (!fits[kind]) throw new ShapeError(`${operator}: ${x.toString()} is not of a ${kind} dtype`);
 }
 
 /** Sums a broadcast gradient back to the shape of the operand that was stretched. */
@@ -40,7 +55,12 @@ type BinaryRule = (
 ) => [Tensor | undefined, Tensor | undefined];
 
 /** Makes an elementwise binary operator that lowers to one ONNX node. `gradient` may return unreduced gradients. */
-function binary(name: string, onnxType: string, rule?: BinaryRule): (a: Operand, b: Operand) => Tensor {
+function binary(
+  name: string,
+  onnxType: string,
+  rule?: BinaryRule,
+  kind: DTypeKind = 'number',
+): (a: Operand, b: Operand) => Tensor {
   const operator: Operator = {
     name,
     lower: ({ emit, inputs, outputs }) => void emit(onnxType, inputs, {}, { outputs }),
@@ -53,6 +73,7 @@ function binary(name: string, onnxType: string, rule?: BinaryRule): (a: Operand,
   };
   return (a, b) => {
     const [left, right] = operands(name, a, b);
+    checkKind(name, left, kind);
     return applyOne(operator, [left, right], {
       dtype: left.dtype,
       shape: broadcastShapes(name, left.shape, right.shape),
@@ -76,7 +97,7 @@ export const divide = binary('divide', 'Div', (g, _a, b, output) => {
 });
 
 /** Remainder with the sign of the divisor; integers only, no gradient. */
-export const modulo = binary('modulo', 'Mod');
+export const modulo = binary('modulo', 'Mod', undefined, 'whole number');
 
 /**
  * `a` to the power of `b`. The gradient of the exponent needs `a > 0`; a constant exponent works for any `a` that
@@ -111,7 +132,8 @@ export function unary(
     gradient: rule && (([gradient], { inputs: [x], outputs: [output] }) => [rule(gradient!, x!, output!)]),
   };
   return (x) => {
-    if (!isFloat(x.dtype) && name !== 'negate' && name !== 'abs' && name !== 'sign') {
+    const onIntegers = name === 'negate' || name === 'abs' || name === 'sign';
+    if (!isFloat(x.dtype) && (!onIntegers || x.dtype === 'bool')) {
       throw new ShapeError(`${name}: ${x.toString()} is not floating point`);
     }
     return applyOne(operator, [x], x);
@@ -156,20 +178,25 @@ export function square(x: Tensor): Tensor {
 }
 
 /** Makes an elementwise comparison with a bool result. */
-function comparison(name: string, onnxType: string): (a: Operand, b: Operand) => Tensor {
+function comparison(
+  name: string,
+  onnxType: string,
+  kind: DTypeKind = 'number',
+): (a: Operand, b: Operand) => Tensor {
   const operator: Operator = {
     name,
     lower: ({ emit, inputs, outputs }) => void emit(onnxType, inputs, {}, { outputs }),
   };
   return (a, b) => {
     const [left, right] = operands(name, a, b);
+    checkKind(name, left, kind);
     const shape = broadcastShapes(name, left.shape, right.shape);
     return applyOne(operator, [left, right], { dtype: 'bool', shape });
   };
 }
 
 /** `a = b`, elementwise */
-export const equal = comparison('equal', 'Equal');
+export const equal = comparison('equal', 'Equal', 'any');
 /** `a < b`, elementwise */
 export const less = comparison('less', 'Less');
 /** `a ≤ b`, elementwise */
@@ -179,9 +206,9 @@ export const greater = comparison('greater', 'Greater');
 /** `a ≥ b`, elementwise */
 export const greaterEqual = comparison('greaterEqual', 'GreaterOrEqual');
 /** Both, elementwise on bool tensors */
-export const logicalAnd = comparison('logicalAnd', 'And');
+export const logicalAnd = comparison('logicalAnd', 'And', 'bool');
 /** Either, elementwise on bool tensors */
-export const logicalOr = comparison('logicalOr', 'Or');
+export const logicalOr = comparison('logicalOr', 'Or', 'bool');
 
 const notOperator: Operator = {
   name: 'logicalNot',
@@ -190,6 +217,7 @@ const notOperator: Operator = {
 
 /** The opposite of a bool tensor */
 export function logicalNot(x: Tensor): Tensor {
+  checkKind('logicalNot', x, 'bool');
   return applyOne(notOperator, [x], x);
 }
 
@@ -207,7 +235,15 @@ export function cast(x: Tensor, dtype: Tensor['dtype']): Tensor {
 
 const whereOperator: Operator = {
   name: 'where',
-  lower: ({ emit, inputs, outputs }) => void emit('Where', inputs, {}, { outputs }),
+  lower: ({ emit, inputs, outputs, node }) => {
+    if (node.outputs[0]!.dtype !== 'bool') {
+      emit('Where', inputs, {}, { outputs });
+      return;
+    }
+    // The CPU kernels have no Where that chooses between bools.
+    const [condition, a, b] = inputs as [string, string, string];
+    emit('Or', [emit('And', [condition, a]), emit('And', [emit('Not', [condition]), b])], {}, { outputs });
+  },
   gradient: ([gradient], { inputs: [condition, a, b] }) => [
     undefined,
     sumTo(where(condition!, gradient!, 0), a!.shape),

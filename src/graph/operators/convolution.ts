@@ -159,6 +159,10 @@ export function conv2d(x: Tensor, weight: Tensor, options: Conv2dOptions = {}): 
   if (x.rank !== 4 || weight.rank !== 4 || x.dtype !== weight.dtype || !isFloat(x.dtype))
     fail('must be 4-D floats');
   if ([...x.shape, ...weight.shape].some((dim) => typeof dim !== 'number')) fail('must have static sizes');
+  const atLeast = (least: number, values: readonly number[]): boolean =>
+    values.every((value) => Number.isInteger(value) && value >= least);
+  if (!atLeast(1, [...stride, ...dilation, groups]) || !atLeast(0, padding))
+    fail('need whole strides, dilations and groups ≥ 1 and padding ≥ 0');
   const [outChannels, inChannels] = weight.shape as number[];
   if (x.shape[1] !== inChannels! * groups || outChannels! % groups !== 0)
     fail(`do not fit ${groups} group(s)`);

@@ -12,11 +12,20 @@ import {
   sizeOf,
   type DType,
   type Dim,
+  type Shape,
   type Tensor,
 } from '../tensor.js';
 import { cast, equal } from './arithmetic.js';
 import { sum } from './reduce.js';
 import { broadcastTo, concat, fill, range, reshape, zerosLike } from './shape.js';
+
+/** Whether static sizes of `indices` stay inside `x`, the indexed axis aside. */
+function withinOtherAxes(indices: Shape, x: Shape, along: number): boolean {
+  return indices.every((size, axis) => {
+    const limit = x[axis];
+    return axis === along || typeof size !== 'number' || typeof limit !== 'number' || size <= limit;
+  });
+}
 
 function checkIndices(operator: string, indices: Tensor): void {
   if (indices.dtype !== 'int64' && indices.dtype !== 'int32') {
@@ -34,7 +43,11 @@ const gatherOperator: Operator = {
     const g = gradient!;
     // Flatten the index axes into one, spread the indices over the other axes, and add element by element:
     // ScatterElements, because ScatterND with a reduction races on duplicates (microsoft/onnxruntime#18048).
-    const flat = reshape(g, [...x!.shape.slice(0, axis), -1, ...g.shape.slice(offset)]);
+    const flat = reshape(g, [
+      ...x!.shape.slice(0, axis),
+      elementCount(indices!.shape),
+      ...g.shape.slice(offset),
+    ]);
     const column = reshape(
       indices!,
       flat.shape.map((dim, i) => (i === axis ? dim : 1)),
@@ -42,6 +55,16 @@ const gatherOperator: Operator = {
     return [scatterAdd(zerosLike(x!), broadcastTo(column, flat.shape), flat, axis)];
   },
 };
+
+/** Element count as a dim, which a single run-time size can be but a product of several cannot. */
+function elementCount(shape: Shape): Dim {
+  const sizes = shape.filter((dim) => dim !== 1);
+  if (sizes.length === 1) return sizes[0]!;
+  if (sizes.every((dim) => typeof dim === 'number')) return sizeOf(sizes);
+  throw new ShapeError(
+    `gather: its gradient needs static indices or a single run-time size, not ${formatShape(shape)}`,
+  );
+}
 
 /**
  * Slices of `x` along an axis at `indices`; the index axes take that axis's place.
@@ -100,8 +123,9 @@ export function exchangeRows(
   checkIndices('exchangeRows', index);
   checkIndices('exchangeRows', inverse);
   const rows = x.shape[0];
+  const whole = Number.isInteger(repeats) && repeats >= 1;
   const fits = typeof rows !== 'number' || inverse.shape[0] === rows * repeats;
-  if (index.rank !== 1 || inverse.rank !== 1 || !fits) {
+  if (rows === undefined || index.rank !== 1 || inverse.rank !== 1 || !whole || !fits) {
     throw new ShapeError(
       `exchangeRows: ${x.toString()} with ${repeats} copies does not fit index ${index.toString()} and inverse ${inverse.toString()}`,
     );
@@ -121,7 +145,7 @@ const gatherElementsOperator: Operator = {
 
 /**
  * One element per index: `out[i][j] = x[i][indices[i][j]]` for the last of two axes.
- * @throws ShapeError if the ranks differ.
+ * @throws ShapeError if the ranks differ, or the indices are larger than `x` along another axis.
  */
 export function gatherElements(x: Tensor, indices: Tensor, axis = -1): Tensor {
   checkIndices('gatherElements', indices);
@@ -129,6 +153,11 @@ export function gatherElements(x: Tensor, indices: Tensor, axis = -1): Tensor {
     throw new ShapeError(`gatherElements: ${x.toString()} and indices ${indices.toString()} differ in rank`);
   }
   const along = normalizeAxis('gatherElements', axis, x.rank);
+  if (!withinOtherAxes(indices.shape, x.shape, along)) {
+    throw new ShapeError(
+      `gatherElements: indices ${indices.toString()} reach outside ${x.toString()} beside axis ${along}`,
+    );
+  }
   return applyOne(
     gatherElementsOperator,
     [x, indices],
@@ -155,16 +184,17 @@ const scatterAddOperator: Operator = {
 
 /**
  * Adds `updates` to `x` at `indices` along an axis, duplicates included; always in the same order, so the same bits.
- * @throws ShapeError if indices and updates differ in shape.
+ * @throws ShapeError if indices and updates differ in shape, or are larger than `x` along another axis.
  */
 export function scatterAdd(x: Tensor, indices: Tensor, updates: Tensor, axis = -1): Tensor {
   checkIndices('scatterAdd', indices);
-  if (!sameShape(indices.shape, updates.shape) || x.rank !== indices.rank || x.dtype !== updates.dtype) {
+  const along = normalizeAxis('scatterAdd', axis, x.rank);
+  const fits = sameShape(indices.shape, updates.shape) && withinOtherAxes(indices.shape, x.shape, along);
+  if (!fits || x.rank !== indices.rank || x.dtype !== updates.dtype || x.dtype === 'bool') {
     throw new ShapeError(
       `scatterAdd: ${x.toString()} cannot take ${updates.toString()} at indices ${formatShape(indices.shape)}`,
     );
   }
-  const along = normalizeAxis('scatterAdd', axis, x.rank);
   return applyOne(scatterAddOperator, [x, indices, updates], x, { axis: along });
 }
 
@@ -197,6 +227,7 @@ const topKOperator: Operator = {
  */
 export function topK(x: Tensor, k: number, { largest = true } = {}): { values: Tensor; indices: Tensor } {
   const size = x.shape[x.rank - 1];
+  if (x.dtype === 'bool') throw new ShapeError(`topK: ${x.toString()} is not a number`);
   if (size === undefined || !Number.isInteger(k) || k < 1 || (typeof size === 'number' && k > size)) {
     throw new ShapeError(`topK: k = ${k} does not fit the last axis of ${x.toString()}`);
   }
@@ -223,6 +254,9 @@ export function argSort(x: Tensor): Tensor {
 
 /** Inverse of a permutation given as int64 `[size]`: where each old position went. */
 export function invertPermutation(order: Tensor): Tensor {
+  if (order.dtype !== 'int64' || order.rank !== 1) {
+    throw new ShapeError(`invertPermutation: ${order.toString()} must be an int64 vector`);
+  }
   return scatterAdd(zerosLike(order), order, range(order.shape[0] as Dim), 0);
 }
 

@@ -18,7 +18,8 @@ type Settings = Required<MatmulOptions> & Record<string, unknown>;
 function lower({ emit, inputs, outputs, node, constant }: Lowering): void {
   const { transposeA, transposeB, scale } = node.attributes as Settings;
   const [a, b] = node.inputs;
-  if (a!.rank === 2 && b!.rank === 2) {
+  // Gemm keeps its factor in single precision.
+  if (a!.rank === 2 && b!.rank === 2 && (a!.dtype === 'float32' || scale === 1)) {
     const attributes = { transA: Number(transposeA), transB: Number(transposeB), alpha: { float: scale } };
     emit('Gemm', inputs, attributes, { outputs });
     return;

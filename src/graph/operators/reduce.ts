@@ -3,7 +3,8 @@
  * @module
  */
 import { applyOne, type Operator } from '../operator.js';
-import { ShapeError, isFloat, normalizeAxis, type Dim, type Shape, type Tensor } from '../tensor.js';
+import { stopGradient } from '../gradients.js';
+import { ShapeError, isFloat, normalizeAxis, sizeOf, type Dim, type Shape, type Tensor } from '../tensor.js';
 import { add, cast, divide, equal, exp, log, maximum, multiply, subtract } from './arithmetic.js';
 import { broadcastTo, reshape, shapeSize } from './shape.js';
 
@@ -48,8 +49,14 @@ function reduction(
     },
   };
   return (x, axes, keepDims = false) => {
+    if (x.dtype === 'bool') throw new ShapeError(`${name}: ${x.toString()} is not a number; cast it first`);
     const resolved = resolveAxes(name, x, axes);
     if (resolved.length === 0) return x;
+    if (name !== 'sum' && resolved.some((axis) => x.shape[axis] === 0)) {
+      throw new ShapeError(
+        `${name}: ${x.toString()} has nothing to choose from along axis ${resolved.join(', ')}`,
+      );
+    }
     const shape = reducedShape(x.shape, resolved, keepDims);
     return applyOne(operator, [x], { dtype: x.dtype, shape }, { axes: resolved, keepDims });
   };
@@ -71,18 +78,12 @@ export const min = reduction('min', 'ReduceMin', spreadOverTies);
 
 /** Mean over axes. The mean of nothing is 0, so that an expert without tokens contributes no NaN. */
 export function mean(x: Tensor, axes?: Axes, keepDims = false): Tensor {
+  if (!isFloat(x.dtype)) throw new ShapeError(`mean: ${x.toString()} is not floating point`);
   const resolved = resolveAxes('mean', x, axes);
   const reduced = resolved.map((axis) => x.shape[axis]!);
   const total = sum(x, resolved, keepDims);
   if (reduced.every((dim) => typeof dim === 'number')) {
-    return multiply(
-      total,
-      1 /
-        Math.max(
-          1,
-          (reduced as number[]).reduce((a, b) => a * b, 1),
-        ),
-    );
+    return multiply(total, 1 / Math.max(1, sizeOf(reduced)));
   }
   return divide(total, maximum(cast(shapeSize(reduced, x), x.dtype), 1));
 }
@@ -110,6 +111,8 @@ export function cumulativeSum(
   axis: number,
   { exclusive = false, reverse = false }: { exclusive?: boolean; reverse?: boolean } = {},
 ): Tensor {
+  if (x.dtype === 'bool')
+    throw new ShapeError(`cumulativeSum: ${x.toString()} is not a number; cast it first`);
   const normalized = normalizeAxis('cumulativeSum', axis, x.rank);
   return applyOne(cumulativeSumOperator, [x], x, { axis: normalized, exclusive, reverse });
 }
@@ -139,10 +142,11 @@ export const logSoftmax = softmaxLike('logSoftmax', 'LogSoftmax', (g, y, axis) =
   subtract(g, multiply(exp(y), sum(g, axis, true))),
 );
 
-/** `log Σ eˣ` along an axis, computed without overflow; the axis is dropped. */
+/** `log Σ eˣ` along an axis, computed without overflow; the axis is dropped. An axis full of −∞ gives NaN. */
 export function logSumExp(x: Tensor, axis = -1): Tensor {
   const normalized = normalizeAxis('logSumExp', axis, x.rank);
-  const peak = max(x, normalized, true);
+  // The peak cancels out of the value, so its gradient is 0: the walk through ties is spared.
+  const peak = stopGradient(max(x, normalized, true));
   const total = log(sum(exp(subtract(x, peak)), normalized, true));
   return reshape(add(total, peak), reducedShape(x.shape, [normalized], false));
 }

@@ -8,7 +8,7 @@ import { apply, type Operator } from '../operator.js';
 import { ShapeError, isFloat, sameShape, type Node, type Tensor } from '../tensor.js';
 import { dependents, topologicalOrder } from '../traverse.js';
 import { add } from './arithmetic.js';
-import { zerosLike } from './shape.js';
+import { fill, zerosLike } from './shape.js';
 
 /** The loop body, traced once: placeholders in, results out, and the outer tensors it reads. */
 interface Body {
@@ -27,12 +27,20 @@ interface Settings extends Record<string, unknown> {
 const scanOperator: Operator = {
   name: 'scan',
   unique: true,
+  dims: ({ attributes }) => {
+    const { carryIn, stepIn, carryOut, stepOut, captured } = (attributes as Settings).body;
+    const given = new Set([...carryIn, ...stepIn, ...captured]);
+    return topologicalOrder([...carryOut, ...stepOut], given).flatMap(
+      (node) => node.operator.dims?.(node) ?? [],
+    );
+  },
   lower: ({ emit, subgraph, inputs, outputs, node }) => {
     const { body, reverse } = node.attributes as Settings;
     const carries = body.carryIn.length;
     const steps = body.stepIn.length;
     const outer = new Map(body.captured.map((tensor, i) => [tensor, inputs[carries + steps + i]!]));
-    const history = outputs.slice(-carries).some((name) => name !== '') ? body.carryIn : [];
+    const readsHistory = outputs.slice(outputs.length - carries).some((name) => name !== '');
+    const history = readsHistory ? body.carryIn : [];
     const graph = subgraph({
       name: 'scan',
       inputs: [...body.carryIn, ...body.stepIn],
@@ -63,7 +71,7 @@ function differentiate(outputGradients: readonly (Tensor | undefined)[], node: N
   const { body, reverse } = node.attributes as Settings;
   const carries = body.carryIn.length;
   const steps = body.stepIn.length;
-  const history = node.outputs.slice(-carries);
+  const history = node.outputs.slice(node.outputs.length - carries);
   const stepInputs = node.inputs.slice(carries, carries + steps);
   const captured = body.captured.filter((tensor) => isFloat(tensor.dtype));
   const floatCarry = body.carryIn
@@ -94,7 +102,7 @@ function differentiate(outputGradients: readonly (Tensor | undefined)[], node: N
   const forStep = stepGradients.slice(floatCarry.length, sources.length - captured.length);
   const forCapture = stepGradients.slice(sources.length - captured.length);
 
-  const backward: Body = {
+  const backward = closeOver({
     carryIn: [...carryGradient, ...captureSum],
     stepIn: [...body.carryIn, ...body.stepIn, ...outGradient],
     carryOut: [
@@ -102,8 +110,7 @@ function differentiate(outputGradients: readonly (Tensor | undefined)[], node: N
       ...forCapture.map((g, i) => add(captureSum[i]!, g)),
     ],
     stepOut: forStep,
-    captured: body.captured,
-  };
+  });
   const arriving = (index: number): Tensor => outputGradients[index] ?? zerosLike(node.outputs[index]!);
   const results = applyScan(
     backward,
@@ -151,7 +158,7 @@ export interface ScanStep {
  *
  * @param body traced once with symbolic tensors: the carry, and one slice of each of `steps`.
  * @param carry start values.
- * @param steps tensors `[length, ...]` with one common length, at least one of them.
+ * @param steps tensors `[length, ...]` with one common length, at least one of them. A run-time length must not be 0.
  * @param options.reverse from the last element to the first; outputs keep the order of the inputs.
  * @returns the last carry, and each step's outputs stacked as `[length, ...]`.
  * @throws ShapeError if lengths differ or the body changes a carry's shape or dtype.
@@ -178,24 +185,32 @@ export function scan(
   const carryIn = carry.map((tensor, i) => input(`carry${i}`, tensor.dtype, tensor.shape));
   const stepIn = steps.map((tensor, i) => input(`step${i}`, tensor.dtype, tensor.shape.slice(1)));
   const { carry: carryOut, outputs: stepOut } = body(carryIn, stepIn);
+  if (carryOut.length !== carry.length) {
+    throw new ShapeError(`scan: starts with ${carry.length} carries but a step makes ${carryOut.length}`);
+  }
   carryIn.forEach((before, i) => {
     const after = carryOut[i];
-    if (!after || after.dtype !== before.dtype || !sameShape(after.shape, before.shape)) {
+    if (after!.dtype !== before.dtype || !sameShape(after!.shape, before.shape)) {
       throw new ShapeError(
-        `scan: carry ${i} starts as ${before.toString()} but a step makes ${String(after)}`,
+        `scan: carry ${i} starts as ${before.toString()} but a step makes ${after!.toString()}`,
       );
     }
   });
-  const captured = findCaptured([...carryOut, ...stepOut], [...carryIn, ...stepIn]);
-  const results = applyScan({ carryIn, stepIn, carryOut, stepOut, captured }, carry, steps, reverse);
+  if (length === 0) {
+    // ONNX Runtime's Scan refuses to run zero times.
+    return { carry, outputs: stepOut.map(({ dtype, shape }) => fill(dtype, [0, ...shape], 0)) };
+  }
+  const results = applyScan(closeOver({ carryIn, stepIn, carryOut, stepOut }), carry, steps, reverse);
   return {
     carry: results.slice(0, carry.length),
     outputs: results.slice(carry.length, carry.length + stepOut.length),
   };
 }
 
-/** Tensors from outside that the body reads: the edges from nodes that do not depend on a placeholder. */
-function findCaptured(outputs: readonly Tensor[], placeholders: readonly Tensor[]): Tensor[] {
+/** Adds the tensors from outside that the body reads: the edges from nodes that do not depend on a placeholder. */
+function closeOver(body: Omit<Body, 'captured'>): Body {
+  const outputs = [...body.carryOut, ...body.stepOut];
+  const placeholders = [...body.carryIn, ...body.stepIn];
   const order = topologicalOrder(outputs);
   const inside = dependents(order, new Set(placeholders));
   for (const placeholder of placeholders) inside.add(placeholder.node);
@@ -206,5 +221,5 @@ function findCaptured(outputs: readonly Tensor[], placeholders: readonly Tensor[
   };
   outputs.forEach(note);
   for (const node of order) if (inside.has(node)) node.inputs.forEach(note);
-  return [...captured];
+  return { ...body, captured: [...captured] };
 }

@@ -6,7 +6,9 @@ import { constant } from '../leaf.js';
 import { apply, applyOne, type Lowering, type Operator } from '../operator.js';
 import {
   ShapeError,
+  checkShape,
   formatShape,
+  isSize,
   normalizeAxis,
   sameShape,
   sizeOf,
@@ -45,7 +47,8 @@ function inferReshape(x: Tensor, shape: Shape): Dim[] {
     throw new ShapeError(`reshape: ${formatShape(x.shape)} does not fit into ${formatShape(shape)}`);
   };
   const unknown = shape.filter((dim) => dim === -1).length;
-  if (unknown > 1) fail();
+  const unfit = shape.some((dim) => typeof dim === 'number' && dim !== -1 && !isSize(dim));
+  if (unknown > 1 || unfit) fail();
   const remaining = named(x.shape);
   for (const dim of named(shape)) {
     const at = remaining.indexOf(dim);
@@ -88,7 +91,7 @@ export function transpose(
   order: readonly number[] = x.shape.map((_, axis) => x.rank - 1 - axis),
 ): Tensor {
   const axes = order.map((axis) => normalizeAxis('transpose', axis, x.rank));
-  if (new Set(axes).size !== x.rank) {
+  if (axes.length !== x.rank || new Set(axes).size !== x.rank) {
     throw new ShapeError(
       `transpose: [${order.join(', ')}] is not an order of the axes of ${formatShape(x.shape)}`,
     );
@@ -139,6 +142,7 @@ const fillOperator: Operator = {
 
 /** A tensor with one value everywhere; run-time sizes are measured on whichever tensor carries them. */
 export function fill(dtype: DType, shape: Shape, value: number): Tensor {
+  checkShape('fill', shape);
   if (shape.length === 0) return constant(dtype, [], [value]);
   return applyOne(fillOperator, [], { dtype, shape }, { value });
 }
@@ -200,6 +204,7 @@ export function concat(
       );
     }
   }
+  checkCounts('concat', options.counts, pieces.length);
   const sizes = pieces.map((piece) => piece.shape[along]!);
   const known = sizes.every((size) => typeof size === 'number') ? sizeOf([sum(sizes)]) : undefined;
   if (known !== undefined && options.size !== undefined && options.size !== known) {
@@ -217,6 +222,12 @@ export function concat(
   );
 }
 
+function checkCounts(operator: string, counts: Tensor | undefined, pieces: number): void {
+  if (counts && (counts.dtype !== 'int64' || !sameShape(counts.shape, [pieces]))) {
+    throw new ShapeError(`${operator}: counts ${counts.toString()} must be int64[${pieces}]`);
+  }
+}
+
 function sum(sizes: readonly Dim[]): number {
   return (sizes as number[]).reduce((a, b) => a + b, 0);
 }
@@ -228,7 +239,10 @@ const splitOperator: Operator = {
   lower: ({ emit, inputs, outputs, node, shapeVector }) => {
     const axis = node.attributes['axis'] as number;
     const sizes = inputs[1] ?? shapeVector(node.outputs.map((piece) => piece.shape[axis]!));
-    emit('Split', [inputs[0]!, sizes], { axis }, { outputs });
+    // ONNX Runtime's Split writes every output: leaving one out crashes it.
+    const first = outputs.find((name) => name !== '')!;
+    const pieces = outputs.map((name, i) => name || `${first}/unused${i}`);
+    emit('Split', [inputs[0]!, sizes], { axis }, { outputs: pieces });
   },
   gradient: (gradients, { inputs: [x, counts], outputs, attributes }) => {
     const axis = attributes['axis'] as number;
@@ -257,9 +271,9 @@ export function split(x: Tensor, sizes: readonly Dim[], axis: number, counts?: T
       `split: sizes [${sizes.join(', ')}] do not add up to axis ${axis} of ${formatShape(x.shape)}`,
     );
   }
-  if (counts && (counts.dtype !== 'int64' || !sameShape(counts.shape, [sizes.length]))) {
-    throw new ShapeError(`split: counts ${counts.toString()} must be int64[${sizes.length}]`);
-  }
+  if (sizes.length === 0) throw new ShapeError(`split: needs at least one size for ${x.toString()}`);
+  checkShape('split', sizes);
+  checkCounts('split', counts, sizes.length);
   if (sizes.length === 1 && sizes[0] === total) return [x];
   const types = sizes.map((size) => ({
     dtype: x.dtype,
@@ -373,7 +387,8 @@ function insert(shape: Shape, at: number, dim: Dim): Dim[] {
 export function slice(x: Tensor, axis: number, start: number, end: number, step = 1): Tensor {
   const along = normalizeAxis('slice', axis, x.rank);
   const size = x.shape[along]!;
-  if (typeof size !== 'number' || start < 0 || end > size || start > end || step < 1) {
+  const whole = [start, end].every(isSize) && Number.isInteger(step) && step >= 1;
+  if (typeof size !== 'number' || !whole || end > size || start > end) {
     throw new ShapeError(
       `slice: ${start}…${end} step ${step} does not lie in axis ${axis} of ${formatShape(x.shape)}`,
     );
@@ -405,12 +420,12 @@ const padOperator: Operator = {
 
 /**
  * Adds zeros before and after an axis.
- * @throws ShapeError if an amount is negative or the axis has a run-time size.
+ * @throws ShapeError if an amount is not a whole number ≥ 0 or the axis has a run-time size.
  */
 export function pad(x: Tensor, axis: number, before: number, after: number): Tensor {
   const along = normalizeAxis('pad', axis, x.rank);
   const size = x.shape[along]!;
-  if (typeof size !== 'number' || before < 0 || after < 0) {
+  if (typeof size !== 'number' || !isSize(before) || !isSize(after)) {
     throw new ShapeError(`pad: cannot add ${before} and ${after} to axis ${axis} of ${formatShape(x.shape)}`);
   }
   if (before === 0 && after === 0) return x;
@@ -429,5 +444,6 @@ const rangeOperator: Operator = {
 
 /** 0, 1, … up to a static or run-time size, int64. */
 export function range(size: Dim): Tensor {
+  checkShape('range', [size]);
   return applyOne(rangeOperator, [], { dtype: 'int64', shape: [size] });
 }

@@ -20,28 +20,36 @@ export class ParameterArena {
     readonly layout: ReadonlyMap<string, { readonly offset: number; readonly shape: readonly number[] }>,
     /** One view per parameter into {@link data}. */
     readonly views: ReadonlyMap<string, Float32Array>,
+    /** Parameters with weight decay lie before this element, those without after it. */
+    readonly decayEnd: number,
   ) {}
 
   /** Zeroed storage for parameters. */
   static allocate(parameters: ReadonlyMap<string, Parameter>): ParameterArena {
     const layout = new Map<string, { offset: number; shape: readonly number[] }>();
     let length = 0;
-    for (const [name, parameter] of parameters) {
-      layout.set(name, { offset: length, shape: parameter.shape });
-      length += Math.ceil(parameter.size / ALIGNMENT) * ALIGNMENT;
-    }
-    return ParameterArena.over(new Float32Array(length), layout);
+    const place = (decays: boolean): void => {
+      for (const [name, parameter] of parameters) {
+        if (parameter.decays !== decays) continue;
+        layout.set(name, { offset: length, shape: parameter.shape });
+        length += Math.ceil(parameter.size / ALIGNMENT) * ALIGNMENT;
+      }
+    };
+    place(true);
+    const decayEnd = length;
+    place(false);
+    return ParameterArena.over(new Float32Array(length), layout, decayEnd);
   }
 
   /** Zeroed storage of the same layout. */
   like(): ParameterArena {
-    return ParameterArena.over(new Float32Array(this.data.length), this.layout);
+    return ParameterArena.over(new Float32Array(this.data.length), this.layout, this.decayEnd);
   }
 
   /** Starts every parameter from its own random stream (seed, name): adding one changes no other. */
   initialize(parameters: ReadonlyMap<string, Parameter>, seed: number): this {
-    for (const [name, parameter] of parameters) {
-      parameter.initializer(streamKey(seed, 'parameter', name), this.views.get(name)!);
+    for (const [name, view] of this.views) {
+      parameters.get(name)!.initializer(streamKey(seed, 'parameter', name), view);
     }
     return this;
   }
@@ -49,11 +57,12 @@ export class ParameterArena {
   private static over(
     data: Float32Array,
     layout: ReadonlyMap<string, { readonly offset: number; readonly shape: readonly number[] }>,
+    decayEnd: number,
   ): ParameterArena {
     const views = new Map<string, Float32Array>();
     for (const [name, { offset, shape }] of layout) {
       views.set(name, data.subarray(offset, offset + shape.reduce((a, b) => a * b, 1)));
     }
-    return new ParameterArena(data, layout, views);
+    return new ParameterArena(data, layout, views, decayEnd);
   }
 }

@@ -9,9 +9,11 @@ import type { Initializer } from './initializers.js';
 export class Parameter {
   private leaf: Tensor | undefined;
 
+  /** @param decays whether weight decay applies; by default to matrices, not to biases and the weights of norms. */
   constructor(
     readonly shape: readonly number[],
     readonly initializer: Initializer,
+    readonly decays: boolean = shape.length >= 2,
   ) {
     if (!shape.every((size) => Number.isInteger(size) && size > 0)) {
       throw new RangeError(`a parameter cannot have the shape [${shape.join(', ')}]`);

@@ -45,8 +45,8 @@ export class FeedForwardBank extends Module implements ExpertBank {
       : undefined;
     this.up = new Parameter([numExperts, hiddenSize, intermediateSize], up);
     this.down = new Parameter([numExperts, intermediateSize, hiddenSize], down);
-    this.upBias = bias ? new Parameter([numExperts, intermediateSize], zeros) : undefined;
-    this.downBias = bias ? new Parameter([numExperts, hiddenSize], zeros) : undefined;
+    this.upBias = bias ? new Parameter([numExperts, intermediateSize], zeros, false) : undefined;
+    this.downBias = bias ? new Parameter([numExperts, hiddenSize], zeros, false) : undefined;
   }
 
   forward(rows: ExpertRows, context: FeedForwardContext): readonly Tensor[] {

@@ -23,6 +23,15 @@ export { CldrCorpus, type CldrCorpusOptions, type CldrLine } from './cldr/corpus
 export { cldrLanguages, type Language } from './cldr/languages.js';
 export type { Meaning, Piece } from './cldr/meaning.js';
 export type { LineCorpus, Split } from './corpus.js';
+export {
+  datasetPath,
+  datasets,
+  fetchDatasetByName,
+  findDataset,
+  type Dataset,
+  type DatasetName,
+} from './fetch/datasets.js';
+export { fetchDataset, type FetchDatasetOptions, type FetchProgress } from './fetch/fetch-dataset.js';
 export { openData, type OpenData, type OpenDataOptions } from './open.js';
 export {
   dataSchema,
@@ -31,5 +40,13 @@ export {
   type DataConfigInput,
   type TokenizerConfig,
 } from './schema.js';
+export { findText, type TextCorpus } from './text/text-corpus.js';
+export { readText, type TextRange } from './text/text-range.js';
+export { openTokens, TokenFile } from './text/token-file.js';
+export { BytePairTokenizer, type BytePairModel } from './tokenizers/byte-level-bpe.js';
 export { ByteTokenizer } from './tokenizers/byte-tokenizer.js';
+export { CharacterTokenizer } from './tokenizers/character-tokenizer.js';
+export { HuggingFaceTokenizer } from './tokenizers/hugging-face-tokenizer.js';
+export { loadTokenizer } from './tokenizers/load-tokenizer.js';
+export { trainBytePair, type TrainBytePairOptions } from './tokenizers/train-byte-level-bpe.js';
 export type { SpecialTokens, Tokenizer, TokenizerFile } from './tokenizers/tokenizer.js';

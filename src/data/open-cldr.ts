@@ -16,11 +16,26 @@ export async function openCldr(config: CldrConfig, options: OpenDataOptions): Pr
     Math.ceil(config.validationLines / config.languages.length),
   );
   const corpus = new CldrCorpus({ seed: options.seed, languages: config.languages, validationMeanings });
-  const tokenizer = await openTokenizer(config.tokenizer);
   const { batchSize, contextLength } = options;
   const fingerprint = `cldr ${corpus.seed} ${validationMeanings} ${config.languages.join(' ')}`;
+  const sample = (): Iterable<string> => sampleLines(corpus);
+  const tokenizer = await openTokenizer(
+    config.tokenizer,
+    {
+      trainingText: sample,
+      characters: sample,
+      endless: true,
+      fingerprint: `${fingerprint} ${corpus.provenance}`,
+    },
+    options.cacheFolder,
+  );
   const lineOptions = { batchSize, contextLength, tokenizer, fingerprint };
-  const shared = { tokenizer, languages: corpus.languages, provenance: corpus.provenance };
+  const shared = {
+    tokenizer,
+    languages: corpus.languages,
+    provenance: corpus.provenance,
+    close: () => undefined,
+  };
   if (config.layout === 'padded') {
     return {
       ...shared,
@@ -37,4 +52,11 @@ export async function openCldr(config: CldrConfig, options: OpenDataOptions): Pr
       return new SequentialWindows(packed, options);
     },
   };
+}
+
+/** Training lines that a vocabulary is learnt from: about two megabytes. */
+const sampleSize = 20_000;
+
+function* sampleLines(corpus: CldrCorpus): Generator<string> {
+  for (let index = 0; index < sampleSize; index++) yield `${corpus.line('train', index).text}\n`;
 }

@@ -4,7 +4,9 @@
  */
 import type { BatchSequence, BatchShape, BatchSource } from './batches/batch.js';
 import type { LineCorpus } from './corpus.js';
+import { findDataset } from './fetch/datasets.js';
 import { openCldr } from './open-cldr.js';
+import { openText } from './open-text.js';
 import type { DataConfig } from './schema.js';
 import type { Tokenizer } from './tokenizers/tokenizer.js';
 
@@ -13,6 +15,8 @@ export interface OpenDataOptions extends BatchShape {
   /** Folder for what is computed once: learnt tokenizers and tokenised text. Made if it is missing. */
   readonly cacheFolder: string;
   readonly seed: number;
+  /** Folder of downloaded data sets; default `data`. */
+  readonly datasetFolder?: string;
 }
 
 /** The data of a run. */
@@ -26,6 +30,8 @@ export interface OpenData {
   validation(): BatchSequence;
   /** What the text depends on beside the recipe (a file's size and date, the CLDR version), for the record of a run. */
   readonly provenance: string;
+  /** Closes the files of the data. The batches end with it. */
+  close(): void;
 }
 
 /**
@@ -42,6 +48,8 @@ export async function openData(config: DataConfig, options: OpenDataOptions): Pr
     case 'cldr':
       return openCldr(config, options);
     case 'text':
-      throw new Error('data kind "text" is not supported yet');
+      return openText(config, options);
+    case 'dataset':
+      return openText({ ...config, path: findDataset(config.name, options.datasetFolder) }, options);
   }
 }

@@ -4,6 +4,7 @@
  */
 import { z } from 'zod';
 import { cldrLanguages } from './cldr/languages.js';
+import { datasets, type DatasetName } from './fetch/datasets.js';
 
 /** How text becomes tokens. */
 export const tokenizerSchema = z.discriminatedUnion('kind', [
@@ -65,8 +66,11 @@ const validationFraction = z
 const textSchema = z
   .strictObject({
     kind: z.literal('text'),
-    train: z.string().min(1).describe('a UTF-8 text file, or a folder of .txt files'),
-    validation: z.string().min(1).optional().describe('the same; default: the last part of `train`'),
+    path: z
+      .string()
+      .min(1)
+      .describe('a UTF-8 text file, a folder with train.txt and valid.txt, or a folder of .txt files'),
+    validation: z.string().min(1).optional().describe('a file or folder; default: the last part of the text'),
     validationFraction: validationFraction.optional(),
     order: textOrder,
     tokenizer,
@@ -77,8 +81,18 @@ const textSchema = z
   })
   .describe('plain text of any size');
 
+const datasetSchema = z
+  .strictObject({
+    kind: z.literal('dataset'),
+    name: z.enum(Object.keys(datasets) as [DatasetName, ...DatasetName[]]),
+    validationFraction: validationFraction.optional(),
+    order: textOrder,
+    tokenizer,
+  })
+  .describe('a public data set, downloaded once with `switchyard data fetch NAME`');
+
 /** Options of the data room, as they stand in a recipe. */
-export const dataSchema = z.discriminatedUnion('kind', [cldrSchema, textSchema]);
+export const dataSchema = z.discriminatedUnion('kind', [cldrSchema, textSchema, datasetSchema]);
 
 /** Checked options of a tokenizer. */
 export type TokenizerConfig = z.output<typeof tokenizerSchema>;

@@ -17,7 +17,8 @@ export async function openCldr(config: CldrConfig, options: OpenDataOptions): Pr
   );
   const corpus = new CldrCorpus({ seed: options.seed, languages: config.languages, validationMeanings });
   const { batchSize, contextLength } = options;
-  const fingerprint = `cldr ${corpus.seed} ${validationMeanings} ${config.languages.join(' ')}`;
+  // Another CLDR version says other words, so a position saved under one is refused under another.
+  const fingerprint = `${corpus.provenance}, seed ${corpus.seed}, ${validationMeanings} validation sentences, ${config.languages.join(' ')}`;
   const sample = (): Iterable<string> => sampleLines(corpus);
   const tokenizer = await openTokenizer(
     config.tokenizer,
@@ -25,7 +26,7 @@ export async function openCldr(config: CldrConfig, options: OpenDataOptions): Pr
       trainingText: sample,
       characters: sample,
       endless: true,
-      fingerprint: `${fingerprint} ${corpus.provenance}`,
+      fingerprint: fingerprint,
     },
     options.cacheFolder,
   );

@@ -8,6 +8,7 @@ import {
   logSumExp,
   maximum,
   mean,
+  minimum,
   multiply,
   oneHot,
   reshape,
@@ -20,7 +21,8 @@ import { maskedMean } from '../nn/index.js';
 
 /**
  * `N Σ_i f_i P_i` with `f_i` the fraction of choices that went to expert i (before any drop; no gradient) and `P_i`
- * its mean probability, over the real tokens of each group, averaged over groups. 1 under uniform routing.
+ * its mean probability, over the real tokens of each group, averaged over the groups that have any. 1 under uniform
+ * routing.
  * Switch Transformer eq. 4–6, without its coefficient.
  *
  * @param probabilities `[tokens, numExperts]`
@@ -40,11 +42,14 @@ export function balanceLoss(
   const weights = mask && reshape(mask, [tokens, 1]);
   const perGroup = (x: Tensor): Tensor =>
     sum(reshape(weights ? multiply(x, weights) : x, [groups, tokens / groups, numExperts]), 1);
-  const real = mask ? maximum(sum(reshape(mask, [groups, tokens / groups]), 1, true), 1) : undefined;
+  const counts = mask && sum(reshape(mask, [groups, tokens / groups]), 1, true);
   const average = (x: Tensor): Tensor =>
-    real ? divide(perGroup(x), real) : multiply(perGroup(x), groups / tokens);
+    counts ? divide(perGroup(x), maximum(counts, 1)) : multiply(perGroup(x), groups / tokens);
   const fraction = multiply(stopGradient(average(chosen)), 1 / topK);
-  return multiply(mean(sum(multiply(fraction, average(probabilities)), 1)), numExperts);
+  const ofGroups = multiply(sum(multiply(fraction, average(probabilities)), 1), numExperts);
+  if (!counts || groups === 1) return mean(ofGroups);
+  // A sequence of nothing but padding has no balance to average in.
+  return divide(sum(ofGroups), maximum(sum(minimum(counts, 1)), 1));
 }
 
 /**

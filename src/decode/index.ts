@@ -1,0 +1,6 @@
+/**
+ * From scores to text.
+ * @module
+ */
+export { Generator, type GenerationOptions } from './generator.js';
+export { sample, type SamplingOptions } from './sampling.js';

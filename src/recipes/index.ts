@@ -1,0 +1,7 @@
+/**
+ * Recipes: their schema, the library that comes with the package, and errors that help.
+ * @module
+ */
+export { explainIssues, nearestKey } from './explain.js';
+export { loadRecipe, parseRecipe, recipeDifferences, RecipeError, recipeNames } from './load.js';
+export { recipeSchema, type Recipe } from './schema.js';

@@ -1,0 +1,98 @@
+/**
+ * Reads recipes: by path or by the name of one that comes with the package, with overrides from the command line.
+ * @module
+ */
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { explainIssues } from './explain.js';
+import { recipeSchema, type Recipe } from './schema.js';
+
+/** Thrown for anything wrong with a recipe; the message has one line per problem. */
+export class RecipeError extends Error {
+  override readonly name = 'RecipeError';
+}
+
+/** Folder of the recipes in the package. */
+const LIBRARY = fileURLToPath(new URL('../../recipes/', import.meta.url));
+
+/** Names of the recipes in the package. */
+export function recipeNames(): string[] {
+  return readdirSync(LIBRARY)
+    .filter((file) => file.endsWith('.json'))
+    .map((file) => file.slice(0, -'.json'.length))
+    .sort();
+}
+
+/**
+ * Checks a recipe and fills in its defaults.
+ * @param source file or other origin, for messages.
+ * @throws RecipeError naming the source, and for each problem the key and what would be right.
+ */
+export function parseRecipe(value: unknown, source: string): Recipe {
+  const result = recipeSchema.safeParse(value);
+  if (result.success) return result.data;
+  throw new RecipeError(`${source}: ${explainIssues(recipeSchema, value, result.error).join('; ')}`);
+}
+
+/**
+ * Reads a recipe.
+ *
+ * @param nameOrPath a path to a JSON file, or a name from {@link recipeNames}.
+ * @param overrides `path=value` texts; values are JSON, or plain text where they are not.
+ * @throws RecipeError if there is no such recipe, it is not JSON, or it does not fit the schema.
+ * @example
+ * const recipe = loadRecipe('shakespeare-switch', ['model.sparse.numExperts=4', 'seed=2']);
+ */
+export function loadRecipe(nameOrPath: string, overrides: readonly string[] = []): Recipe {
+  const path = existsSync(nameOrPath) ? nameOrPath : `${LIBRARY}${nameOrPath}.json`;
+  if (!existsSync(path)) {
+    throw new RecipeError(
+      `there is no recipe '${nameOrPath}': give the path of a JSON file, or one of ${recipeNames().join(', ')}`,
+    );
+  }
+  let value: unknown;
+  try {
+    value = JSON.parse(readFileSync(path, 'utf8'));
+  } catch (error) {
+    throw new RecipeError(`${path}: not JSON: ${(error as Error).message}`);
+  }
+  for (const override of overrides) setPath(value, override);
+  return parseRecipe(value, overrides.length === 0 ? path : `${path} with --set`);
+}
+
+/** Applies `path=value` to a recipe that was not checked yet. */
+function setPath(root: unknown, override: string): void {
+  const at = override.indexOf('=');
+  const keys = override.slice(0, at).split('.');
+  if (at < 1 || keys.some((key) => key === '' || key === '__proto__')) {
+    throw new RecipeError(`--set ${override}: expected path=value, such as train.steps=500`);
+  }
+  let node = root as Record<string, unknown>;
+  for (const key of keys.slice(0, -1)) {
+    const child = node[key];
+    if (child === undefined || child === null) node[key] = {};
+    else if (typeof child !== 'object') {
+      throw new RecipeError(`--set ${override}: '${key}' is ${JSON.stringify(child)}, which has no keys`);
+    }
+    node = node[key] as Record<string, unknown>;
+  }
+  const text = override.slice(at + 1);
+  let value: unknown = text;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    // Not JSON: a plain text such as a path.
+  }
+  node[keys.at(-1)!] = value;
+}
+
+/** Paths at which two recipes differ, with both values: `train.steps: 100 → 200`. */
+export function recipeDifferences(before: unknown, after: unknown, path = ''): string[] {
+  if (Object.is(before, after)) return [];
+  const plain = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null;
+  if (!plain(before) || !plain(after)) {
+    return [`${path}: ${JSON.stringify(before) ?? 'absent'} → ${JSON.stringify(after) ?? 'absent'}`];
+  }
+  const keys = [...new Set([...Object.keys(before), ...Object.keys(after)])];
+  return keys.flatMap((key) => recipeDifferences(before[key], after[key], path === '' ? key : `${path}.${key}`));
+}

@@ -1,0 +1,81 @@
+/**
+ * Notices when routing collapses, while there is still time to stop the run.
+ * @module
+ */
+import { loadStatistics } from '../metrics/index.js';
+
+/** Steps over which loads are added up: one batch says little about a rarely used expert. */
+const WINDOW = 50;
+
+/** Share of all choices that one expert may take, as a multiple of the mean and as a fraction. */
+const DOMINANT = { overMean: 4, fraction: 0.5 };
+
+/** One finding about one layer. */
+export interface CollapseWarning {
+  readonly step: number;
+  readonly layerIndex: number;
+  readonly kind: 'deadExperts' | 'dominantExpert';
+  /** Experts concerned. */
+  readonly experts: readonly number[];
+  /** One line for people. */
+  readonly message: string;
+}
+
+/** State of the detector, as JSON, so that a resumed run warns exactly when an uninterrupted one would. */
+export interface CollapseState {
+  readonly steps: number;
+  readonly loads: readonly (readonly number[])[];
+  readonly reported: readonly string[];
+}
+
+/** Adds up loads and reports each kind of finding once per layer, and again only after it went away. */
+export class CollapseDetector {
+  private steps = 0;
+  private loads: number[][] = [];
+  private reported = new Set<string>();
+
+  /** @param loads one `[numExperts]` per sparse layer, in order of `layers`. */
+  observe(step: number, layers: readonly number[], loads: readonly ArrayLike<number>[]): CollapseWarning[] {
+    this.loads = loads.map((load, i) => Array.from(load, (count, expert) => count + (this.loads[i]?.[expert] ?? 0)));
+    this.steps++;
+    if (this.steps < WINDOW) return [];
+    const findings = this.loads.flatMap((load, i) => examine(step, layers[i]!, load));
+    const fresh = findings.filter(({ layerIndex, kind }) => !this.reported.has(`${layerIndex} ${kind}`));
+    this.reported = new Set(findings.map(({ layerIndex, kind }) => `${layerIndex} ${kind}`));
+    this.steps = 0;
+    this.loads = [];
+    return fresh;
+  }
+
+  /** All of the detector's memory. */
+  state(): CollapseState {
+    return { steps: this.steps, loads: this.loads.map((load) => [...load]), reported: [...this.reported] };
+  }
+
+  /** Continues from {@link state}. */
+  restore({ steps, loads, reported }: CollapseState): void {
+    this.steps = steps;
+    this.loads = loads.map((load) => [...load]);
+    this.reported = new Set(reported);
+  }
+}
+
+function examine(step: number, layerIndex: number, load: readonly number[]): CollapseWarning[] {
+  const { dead, utilization, total } = loadStatistics(load);
+  const warnings: CollapseWarning[] = [];
+  const span = `in the last ${WINDOW} steps`;
+  if (dead.length > 0) {
+    const message = `layer ${layerIndex}: ${dead.length} of ${load.length} experts got no token ${span} (${dead.join(', ')}); raise router.balanceCoefficient or lower the learning rate`;
+    warnings.push({ step, layerIndex, kind: 'deadExperts', experts: dead, message });
+  }
+  const dominant = load.findIndex(
+    (count, expert) =>
+      load.length > 2 && count > DOMINANT.fraction * total && utilization[expert]! > Math.min(DOMINANT.overMean, load.length - 1),
+  );
+  if (dominant >= 0) {
+    const share = Math.round((100 * load[dominant]!) / total);
+    const message = `layer ${layerIndex}: expert ${dominant} took ${share} % of all tokens ${span}: routing has collapsed; raise router.balanceCoefficient`;
+    warnings.push({ step, layerIndex, kind: 'dominantExpert', experts: [dominant], message });
+  }
+  return warnings;
+}

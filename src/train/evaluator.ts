@@ -1,0 +1,120 @@
+/**
+ * Measures a model on a validation set.
+ * @module
+ */
+import type { Batch, BatchSequence, BatchShape, Tokenizer } from '../data/index.js';
+import type { Tensor } from '../graph/index.js';
+import type { LanguageModel } from '../models/index.js';
+import { bitsPerByte, perplexity } from '../metrics/index.js';
+import { evaluationContext } from '../nn/index.js';
+import { compile, type Program, type RuntimeOptions } from '../runtime/index.js';
+import { batchFeeds, traceObjective } from './language-modelling.js';
+
+/** Result of an evaluation. */
+export interface EvaluationReport {
+  /** Mean nats per predicted token. */
+  readonly loss: number;
+  readonly perplexity: number;
+  readonly bitsPerByte: number;
+  /** Predicted tokens. */
+  readonly tokens: number;
+  /** Predicted UTF-8 bytes. */
+  readonly bytes: number;
+  /** `[numExperts]` per sparse layer. */
+  readonly loads: readonly number[][];
+  /** Choices without a place, over all layers. */
+  readonly dropped: number;
+}
+
+/** What one evaluated batch looked like, for callers that study routing. */
+export interface EvaluatedBatch {
+  readonly batch: Batch;
+  /** Nats per token, 0 where a target is ignored: `[batch · time]`. */
+  readonly tokenLoss: Float32Array;
+  /** Int32 `[batch · time, topK]` per sparse layer, −1 for padding. */
+  readonly experts: readonly Int32Array[];
+}
+
+/** A compiled forward pass. Weights are read from the buffers it was given, so it follows training. */
+export class Evaluator {
+  private constructor(
+    private readonly program: Program,
+    /** Indices of the sparse blocks. */
+    readonly sparseLayers: readonly number[],
+    private readonly numExperts: readonly number[],
+  ) {}
+
+  /** @param weights every parameter of the model by name. */
+  static async create(
+    model: LanguageModel,
+    weights: Iterable<readonly [string, Float32Array]>,
+    shape: BatchShape,
+    runtime: RuntimeOptions,
+  ): Promise<Evaluator> {
+    const { tokenLoss, records } = traceObjective(model, shape, evaluationContext(), true);
+    const outputs: Record<string, Tensor> = { tokenLoss };
+    for (const { layerIndex, experts, load, dropped } of records) {
+      outputs[`experts.${layerIndex}`] = experts;
+      outputs[`load.${layerIndex}`] = load;
+      outputs[`dropped.${layerIndex}`] = dropped;
+    }
+    const program = (await compile(outputs, runtime)).bindKnown(weights);
+    return new Evaluator(
+      program,
+      records.map(({ layerIndex }) => layerIndex),
+      records.map(({ numExperts }) => numExperts),
+    );
+  }
+
+  /**
+   * Runs over a validation sequence.
+   * @param maxBatches stop after this many batches; all when null.
+   * @param observe called with every batch; its arrays are reused by the next.
+   */
+  async evaluate(
+    sequence: BatchSequence,
+    tokenizer: Tokenizer,
+    maxBatches: number | null = null,
+    observe?: (evaluated: EvaluatedBatch) => void,
+  ): Promise<EvaluationReport> {
+    const predicted: number[] = [];
+    const loads = this.numExperts.map((count) => new Array<number>(count).fill(0));
+    let total = 0;
+    let dropped = 0;
+    let batches = 0;
+    for (const batch of sequence) {
+      if (maxBatches !== null && batches++ >= maxBatches) break;
+      this.program.bindKnown(Object.entries(batchFeeds(batch)));
+      const results = await this.program.run();
+      const tokenLoss = results['tokenLoss'] as Float32Array;
+      for (const value of tokenLoss) total += value;
+      for (const target of batch.targets) if (target >= 0) predicted.push(target);
+      this.sparseLayers.forEach((layer, i) => {
+        (results[`load.${layer}`] as Int32Array).forEach((count, expert) => (loads[i]![expert]! += count));
+        dropped += Number(results[`dropped.${layer}`]![0]);
+      });
+      observe?.({
+        batch,
+        tokenLoss,
+        experts: this.sparseLayers.map((layer) => results[`experts.${layer}`] as Int32Array),
+      });
+    }
+    if (predicted.length === 0) throw new RangeError('the validation set has no token to predict');
+    const bytes = Buffer.byteLength(tokenizer.decode(predicted));
+    const loss = total / predicted.length;
+    return {
+      loss,
+      perplexity: perplexity(loss),
+      bitsPerByte: bitsPerByte(total, bytes),
+      tokens: predicted.length,
+      bytes,
+      loads,
+      dropped,
+    };
+  }
+
+  /** Frees the session. */
+  async release(): Promise<void> {
+    await this.program.release();
+  }
+}

@@ -1,0 +1,53 @@
+/**
+ * Which parameters train, and where the others live.
+ * @module
+ */
+import { ParameterArena, streamKey, type Parameter } from '../nn/index.js';
+
+/** Whether a name fits a pattern in which `*` stands for anything. */
+export function matchesPattern(name: string, pattern: string): boolean {
+  const escaped = pattern.split('*').map((part) => part.replace(/[.+?^${}()|[\]\\]/g, '\\$&'));
+  return new RegExp(`^${escaped.join('.*')}$`).test(name);
+}
+
+/** All weights of a model: trainable ones in one arena, frozen ones beside it. */
+export interface Weights {
+  readonly trainable: ParameterArena;
+  readonly frozen: ReadonlyMap<string, Float32Array>;
+  /** Every weight by name, in the order of the model. */
+  readonly all: ReadonlyMap<string, Float32Array>;
+}
+
+/**
+ * Allocates and initialises a model's weights.
+ *
+ * @param freeze patterns of the parameters that keep their values.
+ * @throws Error if a pattern fits no parameter, or all parameters are frozen.
+ */
+export function createWeights(
+  parameters: ReadonlyMap<string, Parameter>,
+  freeze: readonly string[],
+  seed: number,
+): Weights {
+  const names = [...parameters.keys()];
+  for (const pattern of freeze) {
+    if (!names.some((name) => matchesPattern(name, pattern))) {
+      const examples = names.slice(0, 3).join(', ');
+      throw new Error(`train.freeze: '${pattern}' fits no parameter; parameters are named like ${examples}`);
+    }
+  }
+  const isFrozen = (name: string): boolean => freeze.some((pattern) => matchesPattern(name, pattern));
+  const select = (frozen: boolean): Map<string, Parameter> =>
+    new Map([...parameters].filter(([name]) => isFrozen(name) === frozen));
+  const kept = select(false);
+  if (kept.size === 0) throw new Error('train.freeze: every parameter is frozen, so nothing would train');
+  const trainable = ParameterArena.allocate(kept).initialize(kept, seed);
+  const frozen = new Map<string, Float32Array>();
+  for (const [name, parameter] of select(true)) {
+    const values = new Float32Array(parameter.size);
+    parameter.initializer(streamKey(seed, 'parameter', name), values);
+    frozen.set(name, values);
+  }
+  const all = new Map(names.map((name) => [name, (trainable.views.get(name) ?? frozen.get(name))!]));
+  return { trainable, frozen, all };
+}

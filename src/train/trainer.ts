@@ -1,0 +1,268 @@
+/**
+ * The trainer: everything that changes from step to step, and the step itself. It knows nothing of folders,
+ * signals or terminals.
+ * @module
+ */
+import type { BatchState, OpenData } from '../data/index.js';
+import { add } from '../graph/index.js';
+import type { LanguageModel } from '../models/index.js';
+import { nameParameters, type Parameter, type ParameterArena } from '../nn/index.js';
+import type { RuntimeOptions } from '../runtime/index.js';
+import { CollapseDetector, type CollapseState, type CollapseWarning } from './collapse.js';
+import type { TrainOptions } from './config.js';
+import { Evaluator, type EvaluationReport } from './evaluator.js';
+import { FlatPass, flatVector, SumOfSquares } from './flat-pass.js';
+import { createWeights, type Weights } from './freeze.js';
+import { batchFeeds } from './language-modelling.js';
+import type { Optimizer } from './optimizer.js';
+import { createOptimizer } from './optimizers/index.js';
+import { learningRateAt } from './schedule.js';
+import { StepProgram, type BatchReport } from './step-program.js';
+
+/** What one update did. */
+export interface StepReport extends BatchReport {
+  /** Number of this update, from 1. */
+  readonly step: number;
+  readonly learningRate: number;
+  /** Norm of all gradients before clipping. */
+  readonly gradientNorm: number;
+  /** Tokens read by this update. */
+  readonly tokens: number;
+  /** Where the time went. */
+  readonly milliseconds: { readonly data: number; readonly session: number; readonly optimizer: number };
+  readonly warnings: readonly CollapseWarning[];
+}
+
+/** Position of a run, as JSON: with the weights and the optimiser's arrays it is everything. */
+export interface TrainerState {
+  readonly step: number;
+  readonly tokens: number;
+  readonly data: BatchState;
+  readonly collapse: CollapseState;
+  readonly bestLoss: number | null;
+  readonly evaluationsSinceBest: number;
+}
+
+/** What a {@link Trainer} is made of. */
+export interface TrainerParts {
+  readonly model: LanguageModel;
+  readonly data: OpenData;
+  readonly options: TrainOptions;
+  /** Seed of weights and noise. */
+  readonly seed: number;
+  /** Whether training batches contain padding. */
+  readonly padded: boolean;
+}
+
+/** Trains one model on one data set. */
+export class Trainer {
+  private step_ = 0;
+  private tokens_ = 0;
+  private bestLoss: number | null = null;
+  private evaluationsSinceBest = 0;
+  private readonly collapse = new CollapseDetector();
+  private evaluator: Evaluator | undefined;
+
+  private constructor(
+    private readonly parts: TrainerParts,
+    /** Every weight of the model; updates change them in place. */
+    readonly weights: Weights,
+    private readonly parameters: ReadonlyMap<string, Parameter>,
+    private readonly program: StepProgram,
+    private readonly gradients: ParameterArena,
+    private readonly optimizer: Optimizer,
+    private readonly norm: SumOfSquares,
+    private readonly accumulation: { readonly total: ParameterArena; readonly pass: FlatPass } | undefined,
+  ) {}
+
+  /**
+   * Compiles the step and starts the weights.
+   * @throws DeviceError if the device is not available.
+   */
+  static async create(parts: TrainerParts): Promise<Trainer> {
+    const { model, data, options, seed, padded } = parts;
+    const parameters = nameParameters(model);
+    const weights = createWeights(parameters, options.freeze, seed);
+    const gradients = weights.trainable.like();
+    const threads = options.threads ?? undefined;
+    const { batchSize, contextLength } = data.train;
+    const program = await StepProgram.create(model, parameters, weights.trainable, gradients, weights.frozen, {
+      shape: { batchSize, contextLength },
+      padded,
+      runtime: runtimeOptions(options),
+      seed,
+    });
+    const accumulation =
+      options.accumulation === 1
+        ? undefined
+        : {
+            total: gradients.like(),
+            pass: await FlatPass.compile({ total: add(flatVector('total'), flatVector('gradient')) }, threads),
+          };
+    const source = accumulation?.total ?? gradients;
+    const optimizer = await createOptimizer(options.optimizer, weights.trainable, source, threads);
+    const norm = await SumOfSquares.compile(threads);
+    return new Trainer(parts, weights, parameters, program, gradients, optimizer, norm, accumulation);
+  }
+
+  /** Updates made so far. */
+  get step(): number {
+    return this.step_;
+  }
+
+  /** Tokens read so far. */
+  get tokensSeen(): number {
+    return this.tokens_;
+  }
+
+  /** Parameters with their shapes, by name. */
+  get shapes(): ReadonlyMap<string, readonly number[]> {
+    return new Map([...this.parameters].map(([name, { shape }]) => [name, shape]));
+  }
+
+  /** Arrays of the optimiser, by its own names. */
+  get optimizerState(): ReadonlyMap<string, ParameterArena> {
+    return this.optimizer.state;
+  }
+
+  /** Indices of the sparse blocks, in the order in which reports list loads. */
+  get sparseLayers(): readonly number[] {
+    return this.program.sparseLayers;
+  }
+
+  /** Whether the recipe's steps are done or early stopping has struck. */
+  get finished(): boolean {
+    return this.step_ >= this.parts.options.steps || this.stoppedEarly;
+  }
+
+  /** Whether validation has not improved for as long as the recipe tolerates. */
+  get stoppedEarly(): boolean {
+    const { earlyStop } = this.parts.options;
+    return earlyStop !== null && this.evaluationsSinceBest >= earlyStop.patience;
+  }
+
+  /**
+   * One update of the parameters.
+   * @throws Error if loss or gradients are not finite; the parameters are then as they were.
+   */
+  async update(): Promise<StepReport> {
+    const { options, data } = this.parts;
+    const milliseconds = { data: 0, session: 0, optimizer: 0 };
+    const reports: BatchReport[] = [];
+    let tokens = 0;
+    for (let part = 0; part < options.accumulation; part++) {
+      const begin = performance.now();
+      const batch = data.train.next();
+      for (const real of batch.mask) tokens += real;
+      const fetched = performance.now();
+      reports.push(await this.program.run(batchFeeds(batch), this.step_ * options.accumulation + part));
+      milliseconds.data += fetched - begin;
+      milliseconds.session += performance.now() - fetched;
+      await this.accumulate(part);
+    }
+    const report = averageReports(reports);
+    const begin = performance.now();
+    const source = this.accumulation?.total ?? this.gradients;
+    const gradientNorm = Math.sqrt(await this.norm.of(source.data)) / options.accumulation;
+    if (!Number.isFinite(report.loss) || !Number.isFinite(gradientNorm)) {
+      throw new Error(
+        `step ${this.step_ + 1}: loss ${report.loss}, gradient norm ${gradientNorm}: training has diverged; lower schedule.learningRate`,
+      );
+    }
+    const { clipNorm, steps, schedule } = options;
+    const clip = clipNorm === null || gradientNorm <= clipNorm ? 1 : clipNorm / (gradientNorm + 1e-6);
+    const learningRate = learningRateAt(this.step_, steps, schedule);
+    await this.optimizer.update({
+      update: this.step_ + 1,
+      learningRate,
+      gradientScale: clip / options.accumulation,
+    });
+    milliseconds.optimizer = performance.now() - begin;
+    this.step_++;
+    this.tokens_ += tokens;
+    const warnings = options.collapseWarning
+      ? this.collapse.observe(this.step_, this.program.sparseLayers, report.loads)
+      : [];
+    return { ...report, step: this.step_, learningRate, gradientNorm, tokens, milliseconds, warnings };
+  }
+
+  /** Adds the gradients of one batch to those before it. */
+  private async accumulate(part: number): Promise<void> {
+    if (!this.accumulation) return;
+    const { total, pass } = this.accumulation;
+    if (part === 0) total.data.set(this.gradients.data);
+    else await pass.run({ total: total.data, gradient: this.gradients.data }, {});
+  }
+
+  /** Measures the model on the validation set and remembers whether it was the best so far. */
+  async evaluate(): Promise<EvaluationReport & { readonly best: boolean }> {
+    const { model, data, options } = this.parts;
+    const { batchSize, contextLength } = data.train;
+    this.evaluator ??= await Evaluator.create(
+      model,
+      this.weights.all,
+      { batchSize, contextLength },
+      runtimeOptions(options),
+    );
+    const { maxBatches } = options.evaluation;
+    const report = await this.evaluator.evaluate(data.validation(), data.tokenizer, maxBatches);
+    const best = this.bestLoss === null || report.loss < this.bestLoss;
+    this.bestLoss = best ? report.loss : this.bestLoss;
+    this.evaluationsSinceBest = best ? 0 : this.evaluationsSinceBest + 1;
+    return { ...report, best };
+  }
+
+  /** Everything that is not an array of numbers. */
+  state(): TrainerState {
+    return {
+      step: this.step_,
+      tokens: this.tokens_,
+      data: this.parts.data.train.state(),
+      collapse: this.collapse.state(),
+      bestLoss: this.bestLoss,
+      evaluationsSinceBest: this.evaluationsSinceBest,
+    };
+  }
+
+  /** Continues from {@link state}; weights and optimiser arrays are restored in place by the caller. */
+  restore(state: TrainerState): void {
+    this.step_ = state.step;
+    this.tokens_ = state.tokens;
+    this.parts.data.train.restore(state.data);
+    this.collapse.restore(state.collapse);
+    this.bestLoss = state.bestLoss;
+    this.evaluationsSinceBest = state.evaluationsSinceBest;
+  }
+
+  /** Frees all sessions. */
+  async release(): Promise<void> {
+    await this.program.release();
+    await this.evaluator?.release();
+    await this.optimizer.release();
+    await this.norm.release();
+    await this.accumulation?.pass.release();
+  }
+}
+
+/** Where the recipe wants programs to run. */
+export function runtimeOptions({ device, threads }: Pick<TrainOptions, 'device' | 'threads'>): RuntimeOptions {
+  return threads === null ? { device } : { device, threads };
+}
+
+function averageReports(reports: readonly BatchReport[]): BatchReport {
+  const [first] = reports;
+  if (reports.length === 1) return first!;
+  const mean = (value: (report: BatchReport) => number): number =>
+    reports.reduce((sum, report) => sum + value(report), 0) / reports.length;
+  return {
+    loss: mean((report) => report.loss),
+    taskLoss: mean((report) => report.taskLoss),
+    auxiliary: Object.fromEntries(
+      Object.keys(first!.auxiliary).map((name) => [name, mean((report) => report.auxiliary[name]!)]),
+    ),
+    loads: first!.loads.map((load, layer) =>
+      load.map((_, expert) => reports.reduce((sum, report) => sum + report.loads[layer]![expert]!, 0)),
+    ),
+    dropped: reports.reduce((sum, report) => sum + report.dropped, 0),
+  };
+}

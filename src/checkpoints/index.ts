@@ -1,0 +1,9 @@
+/**
+ * Weights at rest: safetensors, files that appear whole or not at all, JSON that loses nothing.
+ * @module
+ */
+export { createSynced, replaceFile, syncFolder, temporaryName } from './atomic-file.js';
+export { digestFile, HashingWriter, type FileDigest } from './hashing-file.js';
+export { encodeJson, type JsonObject, type JsonValue } from './json.js';
+export * from './safetensors/index.js';
+export { explain, systemCode } from './system-error.js';

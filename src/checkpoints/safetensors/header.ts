@@ -1,0 +1,221 @@
+/**
+ * The header of a safetensors file: 8 bytes of length, JSON, then the tensors one after another.
+ *
+ * Everything is checked before anything is allocated for a tensor, so that a file of a few bytes cannot ask for
+ * gigabytes. Stricter than the reference implementation (which keeps the last of two equal keys and ignores what it
+ * does not know): a key that occurs twice, a field that does not exist, `null` as `__metadata__`, more than
+ * {@link MAX_RANK} sizes, and numbers above 2⁵³ − 1 are refused.
+ * @module
+ */
+import { isUtf8 } from 'node:buffer';
+import {
+  elementsOf,
+  isStoredDType,
+  rankOf,
+  storedDTypes,
+  type NamedTensor,
+  type StoredDType,
+} from './dtypes.js';
+import { quote, SafetensorsError } from './errors.js';
+import { Scanner } from './scanner.js';
+
+/** Bytes of the longest header that is read, as in the reference implementation. */
+export const MAX_HEADER_BYTES = 100_000_000;
+
+/** Sizes that a shape may have; NumPy and PyTorch stop at 64 too. */
+export const MAX_RANK = 64;
+
+/** Where a tensor lies. */
+export interface TensorEntry {
+  readonly name: string;
+  readonly dtype: StoredDType;
+  readonly shape: readonly number[];
+  /** First byte, counted from the start of the data. */
+  readonly begin: number;
+  /** Byte after the last. */
+  readonly end: number;
+}
+
+/** What a header says. Both are Maps: a tensor may be called `__proto__`. */
+export interface Header {
+  /** Free text that came with the file. */
+  readonly metadata: ReadonlyMap<string, string>;
+  /** Tensors by name, in the order of their bytes. */
+  readonly tensors: ReadonlyMap<string, TensorEntry>;
+}
+
+/**
+ * Reads and checks a header.
+ *
+ * @param json the header without its length.
+ * @param dataBytes bytes of the file after the header.
+ * @param file path for messages.
+ * @throws SafetensorsError
+ */
+export function parseHeader(json: Uint8Array, dataBytes: number, file: string): Header {
+  if (!isUtf8(json)) throw new SafetensorsError('utf8', file, 'the header is not UTF-8');
+  const scanner = new Scanner(json, file);
+  const metadata = new Map<string, string>();
+  const entries: TensorEntry[] = [];
+  scanner.object('the header', 'json', (name) => {
+    if (name !== '__metadata__') entries.push(parseEntry(scanner, name));
+    else
+      scanner.object('__metadata__', 'metadata', (key) => {
+        metadata.set(key, scanner.string(`__metadata__ ${quote(key)}`, 'metadata'));
+      });
+  });
+  scanner.end();
+  entries.sort((a, b) => a.begin - b.begin || a.end - b.end);
+  checkLayout(entries, dataBytes, file);
+  return { metadata, tensors: new Map(entries.map((entry) => [entry.name, entry])) };
+}
+
+function parseEntry(scanner: Scanner, name: string): TensorEntry {
+  const what = `tensor ${quote(name)}`;
+  let dtype: StoredDType | undefined;
+  let shape: number[] | undefined;
+  let offsets: number[] | undefined;
+  scanner.object(what, 'entry', (key) => {
+    if (key === 'dtype') {
+      const spelt = scanner.string(`${what}: dtype`, 'dtype');
+      if (!isStoredDType(spelt))
+        scanner.fail(
+          'dtype',
+          `${what} has the unknown dtype ${quote(spelt)}; known are ${Object.keys(storedDTypes).join(', ')}`,
+        );
+      dtype = spelt;
+    } else if (key === 'shape') {
+      const sizes: number[] = [];
+      scanner.array(`${what}: shape`, 'shape', () => {
+        if (sizes.length === MAX_RANK) scanner.fail('shape', `${what} has more than ${MAX_RANK} sizes`);
+        sizes.push(scanner.natural(`${what}: a size`, 'shape'));
+      });
+      shape = sizes;
+    } else if (key === 'data_offsets') {
+      const pair: number[] = [];
+      scanner.array(`${what}: data_offsets`, 'offsets', () => {
+        if (pair.length === 2) scanner.fail('offsets', `${what} has more than two data_offsets`);
+        pair.push(scanner.natural(`${what}: an offset`, 'offsets'));
+      });
+      offsets = pair;
+    } else scanner.fail('entry', `${what} has the unknown field ${quote(key)}`);
+  });
+  if (!dtype) return scanner.fail('entry', `${what} has no dtype`);
+  if (!shape) return scanner.fail('entry', `${what} has no shape`);
+  if (!offsets) return scanner.fail('entry', `${what} has no data_offsets`);
+  const [begin, end] = offsets;
+  if (begin === undefined || end === undefined)
+    return scanner.fail('offsets', `${what} must have two data_offsets`);
+  if (end < begin) return scanner.fail('offsets', `${what} ends (${end}) before it begins (${begin})`);
+  const bits = elementsOf(shape) * storedDTypes[dtype].bits;
+  if (!Number.isSafeInteger(bits))
+    return scanner.fail('shape', `${what} has too many elements: [${shape.join(', ')}]`);
+  if (bits % 8 !== 0) return scanner.fail('span', `${what} ends inside a byte: ${bits} bits`);
+  if (bits / 8 !== end - begin)
+    return scanner.fail(
+      'span',
+      `${what} spans ${end - begin} bytes, but ${dtype} [${shape.join(', ')}] takes ${bits / 8}`,
+    );
+  return { name, dtype, shape, begin, end };
+}
+
+/** Tensors in the order of their bytes must fill the data with neither hole nor overlap. */
+function checkLayout(entries: readonly TensorEntry[], dataBytes: number, file: string): void {
+  let at = 0;
+  for (const { name, begin, end } of entries) {
+    if (begin !== at) {
+      const wrong = begin < at ? 'overlaps the tensor before it' : 'leaves a hole before it';
+      throw new SafetensorsError(
+        'offsets',
+        file,
+        `tensor ${quote(name)} ${wrong}: it begins at ${begin} instead of ${at}`,
+      );
+    }
+    at = end;
+  }
+  if (at > dataBytes)
+    throw new SafetensorsError(
+      'file-size',
+      file,
+      `the file is ${at - dataBytes} bytes too short for its tensors`,
+    );
+  if (at < dataBytes)
+    throw new SafetensorsError('file-size', file, `${dataBytes - at} bytes follow the last tensor`);
+}
+
+/** A header to write, with the tensors in the order in which they must follow. */
+export interface PlannedFile {
+  /** Length, JSON and padding to 8 bytes. */
+  readonly head: Uint8Array;
+  readonly tensors: readonly NamedTensor[];
+  /** Bytes of the whole file. */
+  readonly bytes: number;
+}
+
+/**
+ * Lays a file out: widest element type first, then by the bytes of the name, as the reference implementation does.
+ * Metadata is sorted by key, so that equal content gives equal bytes.
+ *
+ * @throws SafetensorsError (`tensor`) for two tensors of one name, or one whose data is not what its shape says.
+ */
+export function planFile(
+  tensors: Iterable<NamedTensor>,
+  metadata: Iterable<readonly [string, string]>,
+  file: string,
+): PlannedFile {
+  const sorted = [...tensors].sort(
+    (a, b) => rankOf(b.dtype) - rankOf(a.dtype) || compareBytes(a.name, b.name),
+  );
+  const parts: string[] = [];
+  const texts = [...metadata].sort(([a], [b]) => compareBytes(a, b));
+  if (texts.length > 0) {
+    const fields = texts.map(([key, text]) => `${jsonString(key, file)}:${jsonString(text, file)}`);
+    parts.push(`"__metadata__":{${fields.join(',')}}`);
+  }
+  let at = 0;
+  const names = new Set<string>(['__metadata__']);
+  for (const tensor of sorted) {
+    checkTensor(tensor, file);
+    const { name, dtype, shape, data } = tensor;
+    if (names.has(name)) throw new SafetensorsError('tensor', file, `the name ${quote(name)} is taken`);
+    names.add(name);
+    const end = at + data.byteLength;
+    parts.push(
+      `${jsonString(name, file)}:{"dtype":"${dtype}","shape":[${shape.join(',')}],"data_offsets":[${at},${end}]}`,
+    );
+    at = end;
+  }
+  const json = Buffer.from(`{${parts.join(',')}}`);
+  const length = Math.ceil(json.length / 8) * 8;
+  if (length > MAX_HEADER_BYTES)
+    throw new SafetensorsError('header-size', file, `the header would take ${length} bytes`);
+  const head = Buffer.alloc(8 + length, ' ');
+  head.writeBigUInt64LE(BigInt(length));
+  json.copy(head, 8);
+  return { head, tensors: sorted, bytes: head.length + at };
+}
+
+function checkTensor({ name, dtype, shape, data }: NamedTensor, file: string): void {
+  const fail = (reason: string): never => {
+    throw new SafetensorsError('tensor', file, `tensor ${quote(name)} ${reason}`);
+  };
+  if (shape.length > MAX_RANK || !shape.every((size) => Number.isSafeInteger(size) && size >= 0))
+    fail(`cannot have the shape [${shape.join(', ')}]`);
+  const { array, bits } = storedDTypes[dtype];
+  if (!(data instanceof array))
+    fail(`is ${dtype}, which is held by a ${array.name}, not a ${data.constructor.name}`);
+  if (elementsOf(shape) * bits !== data.byteLength * 8)
+    fail(
+      `has ${data.byteLength} bytes, but ${dtype} [${shape.join(', ')}] takes ${(elementsOf(shape) * bits) / 8}`,
+    );
+}
+
+function jsonString(text: string, file: string): string {
+  if (/\p{Surrogate}/u.test(text))
+    throw new SafetensorsError('tensor', file, `${quote(text)} holds half of a surrogate pair`);
+  return JSON.stringify(text);
+}
+
+function compareBytes(a: string, b: string): number {
+  return Buffer.compare(Buffer.from(a), Buffer.from(b));
+}

@@ -1,0 +1,16 @@
+/**
+ * Safetensors files: a strict reader by range and a streaming writer.
+ * @module
+ */
+export { decodableDTypes, decodeFloats, type DecodableDType } from './decode.js';
+export {
+  isStoredDType,
+  storedDTypes,
+  type NamedTensor,
+  type StoredArray,
+  type StoredDType,
+} from './dtypes.js';
+export { quote, SafetensorsError, type SafetensorsErrorCode } from './errors.js';
+export type { TensorEntry } from './header.js';
+export { SafetensorsFile, type ReadOptions } from './reader.js';
+export { saveSafetensors, writeSafetensors, type WriteOptions } from './writer.js';

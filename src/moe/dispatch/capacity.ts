@@ -45,7 +45,10 @@ export interface CapacityOptions {
   readonly group?: 'batch' | 'sequence';
 }
 
-/** Places per expert and group: `max(minimum, min(T·k, ⌊T·k·factor / N⌋))`. */
+/**
+ * Places per expert and group: `max(minimum, min(T, ⌊T·k·factor / N⌋))`. No expert needs more places than there are
+ * tokens, because a token never chooses the same expert twice.
+ */
 export function expertCapacity(
   tokensPerGroup: number,
   topK: number,
@@ -53,8 +56,8 @@ export function expertCapacity(
   factor: number,
   minimum: number,
 ): number {
-  const choices = tokensPerGroup * topK;
-  return Math.max(minimum, Math.min(choices, Math.floor((choices * factor) / numExperts)));
+  const share = Math.floor((tokensPerGroup * topK * factor) / numExperts);
+  return Math.max(minimum, Math.min(tokensPerGroup, share));
 }
 
 /**

@@ -304,7 +304,10 @@ class Builder {
     const known = this.lookUp((builder) => builder.sizeNames.get(dim));
     if (known !== undefined) return known;
     const carrier = this.lookUp((builder) => builder.carriers.get(dim));
-    if (!carrier) throw new Error(`no tensor before this point carries the run-time size '${dim}'`);
+    if (!carrier)
+      throw new Error(
+        `nothing that this program computes carries the run-time size '${dim}'; fetch a tensor that does, such as the loss`,
+      );
     const name = this.fresh('size');
     const attributes = { start: carrier.axis, end: carrier.axis + 1 };
     this.nodes.push({ type: 'Shape', domain: '', inputs: [carrier.value], outputs: [name], attributes });

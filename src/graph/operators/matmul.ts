@@ -10,6 +10,7 @@ import { sumTo } from './arithmetic.js';
 export interface MatmulOptions {
   readonly transposeA?: boolean;
   readonly transposeB?: boolean;
+  /** Rounded to single precision, for ONNX keeps it as a float attribute whatever the dtype of the operands. */
   readonly scale?: number;
 }
 
@@ -18,8 +19,7 @@ type Settings = Required<MatmulOptions> & Record<string, unknown>;
 function lower({ emit, inputs, outputs, node, constant }: Lowering): void {
   const { transposeA, transposeB, scale } = node.attributes as Settings;
   const [a, b] = node.inputs;
-  // Gemm keeps its factor in single precision.
-  if (a!.rank === 2 && b!.rank === 2 && (a!.dtype === 'float32' || scale === 1)) {
+  if (a!.rank === 2 && b!.rank === 2) {
     const attributes = { transA: Number(transposeA), transB: Number(transposeB), alpha: { float: scale } };
     emit('Gemm', inputs, attributes, { outputs });
     return;
@@ -76,7 +76,16 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
   if (innerA !== innerB) throw new ShapeError(`matmul: inner sizes of ${describe} differ`);
   const batch = broadcastShapes('matmul', a.shape.slice(0, -2), b.shape.slice(0, -2));
   const shape = [...batch, rows, columns];
-  return applyOne(matmulOperator, [a, b], { dtype: a.dtype, shape }, { transposeA, transposeB, scale });
+  return applyOne(
+    matmulOperator,
+    [a, b],
+    { dtype: a.dtype, shape },
+    {
+      transposeA,
+      transposeB,
+      scale: Math.fround(scale),
+    },
+  );
 }
 
 function lastTwo(x: Tensor, transposed: boolean): [Dim, Dim] {

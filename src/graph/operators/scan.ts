@@ -77,14 +77,17 @@ function differentiate(outputGradients: readonly (Tensor | undefined)[], node: N
   const floatCarry = body.carryIn
     .map((tensor, i) => [tensor, i] as const)
     .filter(([tensor]) => isFloat(tensor.dtype));
-  const floatOut = body.stepOut
-    .map((tensor, i) => [tensor, i] as const)
-    .filter(([tensor]) => isFloat(tensor.dtype));
+  // The saved carries are outputs too: second derivatives reach the first backward loop through them.
+  const differentiated = [...body.stepOut, ...body.carryIn]
+    .map((tensor, i) => [tensor, outputGradients[carries + i]] as const)
+    .filter(([tensor, gradient]) => isFloat(tensor.dtype) && gradient !== undefined);
 
   const carryGradient = floatCarry.map(([tensor, i]) =>
     input(`carryGradient${i}`, tensor.dtype, tensor.shape),
   );
-  const outGradient = floatOut.map(([tensor, i]) => input(`stepGradient${i}`, tensor.dtype, tensor.shape));
+  const outGradient = differentiated.map(([tensor], i) =>
+    input(`stepGradient${i}`, tensor.dtype, tensor.shape),
+  );
   const captureSum = captured.map((tensor, i) => input(`captureGradient${i}`, tensor.dtype, tensor.shape));
   const sources = [
     ...floatCarry.map(([tensor]) => tensor),
@@ -92,7 +95,7 @@ function differentiate(outputGradients: readonly (Tensor | undefined)[], node: N
     ...captured,
   ];
   const stepGradients = gradients(
-    [...floatCarry.map(([, i]) => body.carryOut[i]!), ...floatOut.map(([tensor]) => tensor)],
+    [...floatCarry.map(([, i]) => body.carryOut[i]!), ...differentiated.map(([tensor]) => tensor)],
     sources,
     {
       seeds: [...carryGradient, ...outGradient],
@@ -115,7 +118,7 @@ function differentiate(outputGradients: readonly (Tensor | undefined)[], node: N
   const results = applyScan(
     backward,
     [...floatCarry.map(([, i]) => arriving(i)), ...captured.map((tensor) => zerosLike(tensor))],
-    [...history, ...stepInputs, ...floatOut.map(([, i]) => arriving(carries + i))],
+    [...history, ...stepInputs, ...differentiated.map(([, gradient]) => gradient!)],
     !reverse,
   );
 

@@ -25,9 +25,14 @@ export interface RuntimeOptions {
 
 /**
  * Session options for a device. Spinning threads are off: as fast in training, and idle sessions cost nothing.
+ * @param float64 whether the graph computes in double precision, where ONNX Runtime would fuse `x · sigmoid(x)` into an
+ *   operator that has no such kernel.
  * @throws DeviceError if the device is not one of {@link devices} or the thread count makes no sense.
  */
-export function sessionOptions({ device = 'cpu', threads }: RuntimeOptions): InferenceSession.SessionOptions {
+export function sessionOptions(
+  { device = 'cpu', threads }: RuntimeOptions,
+  float64 = false,
+): InferenceSession.SessionOptions {
   if (!devices.includes(device)) {
     throw new DeviceError(`there is no device '${String(device)}'; the devices are: ${devices.join(', ')}`);
   }
@@ -39,7 +44,10 @@ export function sessionOptions({ device = 'cpu', threads }: RuntimeOptions): Inf
     graphOptimizationLevel: 'all',
     logSeverityLevel: 3,
     ...(threads === undefined ? {} : { intraOpNumThreads: threads }),
-    extra: { session: { intra_op: { allow_spinning: '0' }, use_device_allocator_for_initializers: '0' } },
+    extra: {
+      session: { intra_op: { allow_spinning: '0' }, use_device_allocator_for_initializers: '0' },
+      ...(float64 ? { optimization: { disable_specified_optimizers: 'QuickGeluFusion' } } : {}),
+    },
   };
 }
 

@@ -53,7 +53,8 @@ export class Program<Names extends string = string> {
   ): Promise<Program<Names>> {
     const { graph, feeds, fetches } = lower(outputs);
     const bytes = encodeModel(graph);
-    const settings = sessionOptions(options);
+    const float64 = graph.inputs.some(({ dtype }) => dtype === 'float64');
+    const settings = sessionOptions(options, float64);
     let session: InferenceSession;
     try {
       session = await InferenceSession.create(bytes, settings);

@@ -70,14 +70,14 @@ export class CheckpointStore {
   /**
    * Saves a checkpoint, moves `latest`, and removes checkpoints that need not be kept. Saves run one after another.
    *
-   * @param metrics figures for `keepBest`; those that are not finite are left out.
+   * @param metrics figures for `keepBest`; those that are absent or not finite are left out.
    * @throws CheckpointError `exists`; `save` when nothing was saved; `finish` when the checkpoint is saved, but
    *   `latest` could not be moved or old ones not removed. All older checkpoints are then still there.
    */
   save(
     step: number,
     contents: CheckpointContents,
-    { metrics = {} }: { readonly metrics?: Readonly<Record<string, number>> } = {},
+    { metrics = {} }: { readonly metrics?: Readonly<Record<string, number | undefined>> } = {},
   ): Promise<CheckpointInfo> {
     const run = this.saving.then(() => this.saveNow(step, contents, metrics));
     this.saving = run.catch(() => undefined);
@@ -176,7 +176,7 @@ export class CheckpointStore {
   private async saveNow(
     step: number,
     contents: CheckpointContents,
-    metrics: Readonly<Record<string, number>>,
+    metrics: Readonly<Record<string, number | undefined>>,
   ): Promise<CheckpointInfo> {
     if (!Number.isSafeInteger(step) || step < 0)
       throw new RangeError(`a step is a whole number from 0, not ${step}`);
@@ -189,7 +189,9 @@ export class CheckpointStore {
       const reason = `cannot save checkpoint ${name} in ${this.folder}: ${explain(error)}`;
       throw new CheckpointError('save', reason, undefined, { cause: error });
     }
-    const finite = Object.fromEntries(Object.entries(metrics).filter(([, value]) => Number.isFinite(value)));
+    const finite = Object.fromEntries(
+      Object.entries(metrics).filter((entry): entry is [string, number] => Number.isFinite(entry[1])),
+    );
     await saveCheckpoint(this.folder, step, contents, finite, onStage);
     try {
       await onStage('latest', name);

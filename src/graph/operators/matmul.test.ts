@@ -9,7 +9,8 @@ import {
   seeds,
   type Sample,
 } from '../../../test/support/operator-check.js';
-import { gradients, input, matmul, sum } from '../index.js';
+import { compile } from '../../runtime/index.js';
+import { gradients, input, matmul, sum, transpose } from '../index.js';
 
 const size = fc.oneof(
   { weight: 9, arbitrary: fc.integer({ min: 1, max: 4 }) },
@@ -55,5 +56,32 @@ test('an expert without tokens: the weight gradient of a product over nothing is
     const [gradient] = gradients(sum(matmul(x, weight)), [weight]);
     const array = dtype === 'float32' ? Float32Array : Float64Array;
     expect(await numbersOf(gradient!, { x: new array(0) })).toEqual([0, 0, 0, 0, 0, 0]);
+  }
+});
+
+test('batches of products over nothing are 0 in every batch, whatever the buffer held before', async () => {
+  for (const dtype of ['float32', 'float64'] as const) {
+    const array = dtype === 'float32' ? Float32Array : Float64Array;
+    for (const inner of [0, 'tokens']) {
+      for (const scale of [1, 0.5]) {
+        const x = input('x', dtype, [2, inner, 2]);
+        const products = {
+          fused: matmul(x, x, { transposeA: true, scale }),
+          fusedByRuntime: matmul(transpose(x, [0, 2, 1]), x, { scale }),
+          plain: matmul(input('y', dtype, [2, 2, inner]), x, { scale }),
+        };
+        const program = await compile(products);
+        for (const name of Object.keys(products)) program.bindOutput(name, new array(8).fill(7));
+        const results = await program.run({ x: new array(0), y: new array(0) });
+        for (const [name, values] of Object.entries(results)) expect(values, name).toEqual(new array(8));
+        if (inner === 'tokens') {
+          const ones = { x: new array(12).fill(1), y: new array(12).fill(1) };
+          for (const values of Object.values(await program.run(ones))) {
+            expect(values).toEqual(new array(8).fill(3 * scale));
+          }
+        }
+        await program.release();
+      }
+    }
   }
 });

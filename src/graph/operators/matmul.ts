@@ -16,7 +16,29 @@ export interface MatmulOptions {
 
 type Settings = Required<MatmulOptions> & Record<string, unknown>;
 
-function lower({ emit, inputs, outputs, node, constant }: Lowering): void {
+function lower(lowering: Lowering): void {
+  const { emit, outputs, node, constant, shapeVector } = lowering;
+  const [a] = node.inputs;
+  const [output] = node.outputs;
+  const inner = lastTwo(a!, (node.attributes as Settings).transposeA)[1];
+  // Batches of empty matrices go wrong in ONNX Runtime's FusedMatMul, into which it also turns Transpose and MatMul:
+  // over an empty inner axis it writes zeros to the first batch only, and empty results get another batch size.
+  const zero = (): string => constant(a!.dtype, [], [0]);
+  if (inner === 0 || output!.shape.includes(0)) {
+    emit('Expand', [zero(), shapeVector(output!.shape)], {}, { outputs });
+    return;
+  }
+  if (output!.rank === 2 || typeof inner === 'number') {
+    lowerProduct(lowering, outputs);
+    return;
+  }
+  const product = `${outputs[0]!}/product`;
+  lowerProduct(lowering, [product]);
+  const filled = emit('Greater', [shapeVector([inner]), constant('int64', [1], [0])]);
+  emit('Where', [filled, product, zero()], {}, { outputs });
+}
+
+function lowerProduct({ emit, inputs, node, constant }: Lowering, outputs: readonly string[]): void {
   const { transposeA, transposeB, scale } = node.attributes as Settings;
   const [a, b] = node.inputs;
   if (a!.rank === 2 && b!.rank === 2) {

@@ -120,7 +120,7 @@ export const sparseSchema = z
     experts: expertsSchema.prefault({ kind: 'feedForward' }),
   })
   .superRefine(({ topK, numExperts }, context) => {
-    if (topK > numExperts) {
+    if (numExperts >= 1 && topK > numExperts) {
       const message = `topK ${topK} is more than numExperts ${numExperts}; choose 1 … ${numExperts}`;
       context.addIssue({ code: 'custom', path: ['topK'], message });
     }

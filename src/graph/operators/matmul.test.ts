@@ -43,7 +43,7 @@ const samples: fc.Arbitrary<Sample> = fc
           const left = at(x!, [...batch, ...(transposeA ? [k, i] : [i, k])]);
           total += left * at(y!, [...batch, ...(transposeB ? [j, k] : [k, j])]);
         }
-        return Math.fround(scale) * total;
+        return scale * total;
       }),
   }));
 

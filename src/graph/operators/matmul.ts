@@ -10,7 +10,6 @@ import { sumTo } from './arithmetic.js';
 export interface MatmulOptions {
   readonly transposeA?: boolean;
   readonly transposeB?: boolean;
-  /** Rounded to single precision, for ONNX keeps it as a float attribute whatever the dtype of the operands. */
   readonly scale?: number;
 }
 
@@ -41,7 +40,8 @@ function lower(lowering: Lowering): void {
 function lowerProduct({ emit, inputs, node, constant }: Lowering, outputs: readonly string[]): void {
   const { transposeA, transposeB, scale } = node.attributes as Settings;
   const [a, b] = node.inputs;
-  if (a!.rank === 2 && b!.rank === 2) {
+  // Gemm keeps its factor in single precision.
+  if (a!.rank === 2 && b!.rank === 2 && (a!.dtype === 'float32' || scale === 1)) {
     const attributes = { transA: Number(transposeA), transB: Number(transposeB), alpha: { float: scale } };
     emit('Gemm', inputs, attributes, { outputs });
     return;
@@ -105,7 +105,7 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
     {
       transposeA,
       transposeB,
-      scale: Math.fround(scale),
+      scale,
     },
   );
 }

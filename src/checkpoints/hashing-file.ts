@@ -78,7 +78,7 @@ export async function digestFile(handle: FileHandle): Promise<FileDigest> {
     const { bytesRead } = await next;
     if (bytesRead === 0) return { bytes: position, sha256: hash.digest('hex') };
     position += bytesRead;
-    next = handle.read(pieces[turn ^ 1]!, 0, PIECE, position);
-    hash.update(pieces[turn]!.subarray(0, bytesRead));
+    next = handle.read(pieces[turn ^ 1], 0, PIECE, position);
+    hash.update(pieces[turn].subarray(0, bytesRead));
   }
 }

@@ -54,7 +54,7 @@ export function parseManifest(text: string): Manifest {
     throw new Error(`it has version ${json.version}; this release reads version 1`);
   const parsed = bodySchema.extend({ sha256 }).safeParse(json);
   if (!parsed.success) {
-    const issue = parsed.error.issues[0]!;
+    const issue = parsed.error.issues[0];
     throw new Error(`${issue.path.join('.') || 'the file'}: ${issue.message}`);
   }
   const { step, metrics, files } = parsed.data;

@@ -35,7 +35,7 @@ function views(value: number, names: Readonly<Record<string, readonly number[]>>
     name,
     dtype: 'F32' as const,
     shape,
-    data: flat.subarray(at, (at += sizes[i]!)),
+    data: flat.subarray(at, (at += sizes[i])),
   }));
 }
 const modelShapes = { 'block.0.weight': [4, 8], 'block.0.bias': [8], scale: [] };
@@ -81,7 +81,7 @@ describe('save and load', () => {
       const [a, b] = await Promise.all(
         [folder, other.folder].map((f) => readFile(join(f, 'step-000007', file))),
       );
-      expect(a!.equals(b!)).toBe(true);
+      expect(a.equals(b)).toBe(true);
     }
   });
 
@@ -177,7 +177,7 @@ describe('damage', () => {
       const handle = await open(path, 'r+');
       const stride = file === MANIFEST || file === 'state.json' ? 1 : 37;
       for (let at = 0; at < bytes.length; at += stride) {
-        const flipped = Buffer.from([bytes[at]! ^ (1 << (at % 8))]);
+        const flipped = Buffer.from([bytes[at] ^ (1 << (at % 8))]);
         await handle.write(flipped, 0, 1, at);
         await expect(store().verify(1), `byte ${at}`).rejects.toMatchObject({ code: 'corrupt' });
         await handle.write(bytes, at, 1, at);
@@ -275,7 +275,7 @@ describe('retention', () => {
     let next = 2;
     while (reading) await keeper.save(next++, contents(next));
     await read;
-    expectSameBytes(into[0]!, large(1).model[0]!);
+    expectSameBytes(into[0], large(1).model[0]);
     expect(next).toBeGreaterThan(2);
     await keeper.save(next, contents(next));
     expect(await steps()).toEqual([next]);
@@ -371,7 +371,7 @@ it.runIf(process.platform === 'linux')(
     while (openFiles() < 4) await new Promise(setImmediate);
     rmSync(join(folder, 'step-000001'), { recursive: true });
     expect((await read).step).toBe(1);
-    expectSameBytes(into[0]!, large.model[0]!);
+    expectSameBytes(into[0], large.model[0]);
     expect(openFiles()).toBe(0);
   },
 );

@@ -73,14 +73,21 @@ export class MetricsLog {
     this.step = step;
   }
 
-  /** Drops all lines past a step, at once: a reader sees the log either before or after. */
+  /**
+   * Drops all lines past a step, at once: a reader sees the log either before or after.
+   * @throws RunFolderError `system`.
+   */
   truncateAfter(step: number): void {
     const kept = lastWhere(readRecords(this.path, this.descriptor), (record) => record.step <= step);
     if (kept.size === this.size) return;
-    ftruncateSync(this.descriptor, kept.size);
-    fsyncSync(this.descriptor);
+    try {
+      ftruncateSync(this.descriptor, kept.size);
+    } catch (error) {
+      throw new RunFolderError('system', `cannot write ${this.path}: ${explain(error)}`, { cause: error });
+    }
     this.size = kept.size;
     this.step = kept.step;
+    this.sync();
   }
 
   /** Makes all lines so far durable. */

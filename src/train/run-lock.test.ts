@@ -101,8 +101,8 @@ it('has one winner when many take over at once', async () => {
   const outcomes = await Promise.allSettled(Array.from({ length: 8 }, () => RunLock.acquire(path)));
   const winners = outcomes.flatMap((outcome) => (outcome.status === 'fulfilled' ? [outcome.value] : []));
   expect(winners).toHaveLength(1);
-  winners[0]!.assertHeld();
+  winners[0].assertHeld();
   for (const outcome of outcomes)
     if (outcome.status === 'rejected') expect(outcome.reason).toMatchObject({ code: 'locked' });
-  winners[0]!.release();
+  winners[0].release();
 });

@@ -35,7 +35,7 @@ async function expectAllSound(elements: number): Promise<number[]> {
     expect(state).toEqual(expected.state);
     for (const part of ['model', 'optimizer'] as const) {
       expected[part].forEach(({ name, data }, i) => {
-        const found = into[part][i]!.data;
+        const found = into[part][i].data;
         expect(Buffer.compare(bytes(found), bytes(data)), `${name} of step ${step}`).toBe(0);
       });
     }
@@ -157,7 +157,7 @@ describe('a folder that cannot be written', () => {
       const child = node('save-until-it-fails.mjs', [folder, 1000], asNobody);
       expect(await child.ended).toBe(0);
       expect(child.told[0]).toMatchObject({ code: 'save', steps: [1], names: ['latest', 'step-000001'] });
-      expect(child.told[0]!['message']).toMatch(
+      expect(child.told[0]['message']).toMatch(
         /^cannot save checkpoint step-000002 in .*: permission denied \(EACCES\)/,
       );
       const run = node('run.mjs', [join(folder, 'run'), 'create', 10], asNobody);

@@ -38,11 +38,11 @@ export function decodeFloats(
   const source = data as Uint16Array | Uint8Array;
   if (dtype === 'BF16') {
     const bits = new Uint32Array(into.buffer, into.byteOffset, into.length);
-    for (let i = 0; i < source.length; i++) bits[i] = source[i]! << 16;
+    for (let i = 0; i < source.length; i++) bits[i] = source[i] << 16;
     return into;
   }
   const table = tableOf(dtype);
-  for (let i = 0; i < source.length; i++) into[i] = table[source[i]!]!;
+  for (let i = 0; i < source.length; i++) into[i] = table[source[i]]!;
   return into;
 }
 

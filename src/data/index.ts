@@ -32,6 +32,7 @@ export {
   type DatasetName,
 } from './fetch/datasets.js';
 export { fetchDataset, type FetchDatasetOptions, type FetchProgress } from './fetch/fetch-dataset.js';
+export { openTextForEvaluation } from './open-evaluation.js';
 export { openData, type OpenData, type OpenDataOptions } from './open.js';
 export {
   dataSchema,

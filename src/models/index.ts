@@ -10,4 +10,5 @@ export {
   type LanguageModelOptions,
   type LanguageModelOutput,
 } from './language-model.js';
+export { sizeOfModel, type ModelSize } from './size.js';
 export { TransformerBlock } from './transformer-block.js';

@@ -4,4 +4,11 @@
  */
 export { explainIssues, nearestKey } from './explain.js';
 export { loadRecipe, parseRecipe, recipeDifferences, RecipeError, recipeNames } from './load.js';
+export {
+  recipeOfRun,
+  trainRecipe,
+  versions,
+  type TrainedRun,
+  type TrainRecipeOptions,
+} from './train-recipe.js';
 export { recipeSchema, type Recipe } from './schema.js';

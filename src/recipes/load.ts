@@ -89,10 +89,13 @@ function setPath(root: unknown, override: string): void {
 /** Paths at which two recipes differ, with both values: `train.steps: 100 → 200`. */
 export function recipeDifferences(before: unknown, after: unknown, path = ''): string[] {
   if (Object.is(before, after)) return [];
-  const plain = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null;
+  const plain = (value: unknown): value is Record<string, unknown> =>
+    typeof value === 'object' && value !== null;
   if (!plain(before) || !plain(after)) {
     return [`${path}: ${JSON.stringify(before) ?? 'absent'} → ${JSON.stringify(after) ?? 'absent'}`];
   }
   const keys = [...new Set([...Object.keys(before), ...Object.keys(after)])];
-  return keys.flatMap((key) => recipeDifferences(before[key], after[key], path === '' ? key : `${path}.${key}`));
+  return keys.flatMap((key) =>
+    recipeDifferences(before[key], after[key], path === '' ? key : `${path}.${key}`),
+  );
 }

@@ -21,6 +21,8 @@ export const recipeSchema = z.strictObject({
   model: languageModelSchema,
   data: dataSchema.prefault({ kind: 'cldr' }),
   train: trainSchema,
+  /** Versions and data that a run was made with; written by the run, not compared on resume. */
+  environment: z.record(z.string(), z.string()).optional(),
 });
 
 /** Parsed form of {@link recipeSchema}: every default filled in. */

@@ -36,7 +36,9 @@ export class CollapseDetector {
 
   /** @param loads one `[numExperts]` per sparse layer, in order of `layers`. */
   observe(step: number, layers: readonly number[], loads: readonly ArrayLike<number>[]): CollapseWarning[] {
-    this.loads = loads.map((load, i) => Array.from(load, (count, expert) => count + (this.loads[i]?.[expert] ?? 0)));
+    this.loads = loads.map((load, i) =>
+      Array.from(load, (count, expert) => count + (this.loads[i]?.[expert] ?? 0)),
+    );
     this.steps++;
     if (this.steps < WINDOW) return [];
     const findings = this.loads.flatMap((load, i) => examine(step, layers[i]!, load));
@@ -70,7 +72,9 @@ function examine(step: number, layerIndex: number, load: readonly number[]): Col
   }
   const dominant = load.findIndex(
     (count, expert) =>
-      load.length > 2 && count > DOMINANT.fraction * total && utilization[expert]! > Math.min(DOMINANT.overMean, load.length - 1),
+      load.length > 2 &&
+      count > DOMINANT.fraction * total &&
+      utilization[expert]! > Math.min(DOMINANT.overMean, load.length - 1),
   );
   if (dominant >= 0) {
     const share = Math.round((100 * load[dominant]!) / total);

@@ -60,7 +60,10 @@ export const trainSchema = z.strictObject({
     })
     .prefault({}),
   /** Stop after this many evaluations without a better validation loss; null never does. */
-  earlyStop: z.strictObject({ patience: count.default(3) }).nullable().default(null),
+  earlyStop: z
+    .strictObject({ patience: count.default(3) })
+    .nullable()
+    .default(null),
   /** Parameters that keep their values: names in which * stands for anything, such as `blocks.0.*`. */
   freeze: z.array(z.string().min(1)).default([]),
   /** Warn when experts die or one takes most tokens. */

@@ -25,10 +25,18 @@ export class FlatPass {
   ) {}
 
   /** @param outputs new values by the name of the vector that they replace. */
-  static async compile(outputs: Readonly<Record<string, Tensor>>, threads: number | undefined): Promise<FlatPass> {
-    const renamed = Object.fromEntries(Object.entries(outputs).map(([name, tensor]) => [`${name}.next`, tensor]));
+  static async compile(
+    outputs: Readonly<Record<string, Tensor>>,
+    threads: number | undefined,
+  ): Promise<FlatPass> {
+    const renamed = Object.fromEntries(
+      Object.entries(outputs).map(([name, tensor]) => [`${name}.next`, tensor]),
+    );
     const program = await compile(renamed, threads === undefined ? {} : { threads });
-    return new FlatPass(program, Object.fromEntries(Object.keys(outputs).map((name) => [name, `${name}.next`])));
+    return new FlatPass(
+      program,
+      Object.fromEntries(Object.keys(outputs).map((name) => [name, `${name}.next`])),
+    );
   }
 
   /** @param range elements to work on; all when absent. */
@@ -38,7 +46,8 @@ export class FlatPass {
     range?: { start: number; end: number },
   ): Promise<void> {
     const { start, end } = range ?? { start: 0, end: Object.values(vectors)[0]!.length };
-    for (const [name, value] of Object.entries(scalars)) this.program.bind({ [name]: Float32Array.of(value) });
+    for (const [name, value] of Object.entries(scalars))
+      this.program.bind({ [name]: Float32Array.of(value) });
     for (let at = start; at < end; at += CHUNK) {
       const stop = Math.min(at + CHUNK, end);
       const views = Object.entries(vectors).map(([name, data]) => [name, data.subarray(at, stop)] as const);
@@ -63,7 +72,9 @@ export class SumOfSquares {
 
   static async compile(threads: number | undefined): Promise<SumOfSquares> {
     const x = flatVector('x');
-    return new SumOfSquares(await compile({ total: sum(multiply(x, x)) }, threads === undefined ? {} : { threads }));
+    return new SumOfSquares(
+      await compile({ total: sum(multiply(x, x)) }, threads === undefined ? {} : { threads }),
+    );
   }
 
   async of(data: Float32Array): Promise<number> {

@@ -2,13 +2,28 @@
  * Optimisers, schedules, the trainer, run folders.
  * @module
  */
+export { CheckpointError, type CheckpointErrorCode } from './checkpoint-error.js';
+export { CheckpointStore, type CheckpointInfo } from './checkpoint-store.js';
 export { CollapseDetector, type CollapseWarning } from './collapse.js';
 export { optimizerSchema, trainSchema, type TrainOptions } from './config.js';
 export { Evaluator, type EvaluatedBatch, type EvaluationReport } from './evaluator.js';
 export { createWeights, matchesPattern, type Weights } from './freeze.js';
+export { Interruption } from './interruption.js';
 export { traceObjective, type TracedObjective } from './language-modelling.js';
+export { readMetrics } from './metrics-log.js';
+export {
+  loadModel,
+  ModelFolderError,
+  namedTensors,
+  saveModelConfig,
+  saveModelWeights,
+  type LoadedModel,
+} from './model-folder.js';
 export type { Optimizer, UpdateSettings } from './optimizer.js';
 export { createOptimizer } from './optimizers/index.js';
+export { resumeTraining, runTraining, type TrainingListener, type TrainingResult } from './run.js';
+export { readRecipe, RunFolder } from './run-folder.js';
+export { RunFolderError } from './run-folder-error.js';
 export { learningRateAt, type ScheduleOptions } from './schedule.js';
 export { StepProgram, type BatchReport } from './step-program.js';
 export { runtimeOptions, Trainer, type StepReport, type TrainerState } from './trainer.js';

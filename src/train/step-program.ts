@@ -93,7 +93,8 @@ export class StepProgram {
     this.program.bindKnown(Object.entries(feeds));
     const results = await this.program.run();
     const first = (name: string): number => Number(results[name]![0]);
-    const mean = (names: readonly string[]): number => names.reduce((sum, name) => sum + first(name), 0) / names.length;
+    const mean = (names: readonly string[]): number =>
+      names.reduce((sum, name) => sum + first(name), 0) / names.length;
     return {
       loss: first('loss'),
       taskLoss: first('taskLoss'),

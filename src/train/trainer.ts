@@ -40,6 +40,7 @@ export interface TrainerState {
   readonly data: BatchState;
   readonly collapse: CollapseState;
   readonly bestLoss: number | null;
+  readonly bestStep: number | null;
   readonly evaluationsSinceBest: number;
 }
 
@@ -59,6 +60,7 @@ export class Trainer {
   private step_ = 0;
   private tokens_ = 0;
   private bestLoss: number | null = null;
+  private bestStep_: number | null = null;
   private evaluationsSinceBest = 0;
   private readonly collapse = new CollapseDetector();
   private evaluator: Evaluator | undefined;
@@ -86,18 +88,28 @@ export class Trainer {
     const gradients = weights.trainable.like();
     const threads = options.threads ?? undefined;
     const { batchSize, contextLength } = data.train;
-    const program = await StepProgram.create(model, parameters, weights.trainable, gradients, weights.frozen, {
-      shape: { batchSize, contextLength },
-      padded,
-      runtime: runtimeOptions(options),
-      seed,
-    });
+    const program = await StepProgram.create(
+      model,
+      parameters,
+      weights.trainable,
+      gradients,
+      weights.frozen,
+      {
+        shape: { batchSize, contextLength },
+        padded,
+        runtime: runtimeOptions(options),
+        seed,
+      },
+    );
     const accumulation =
       options.accumulation === 1
         ? undefined
         : {
             total: gradients.like(),
-            pass: await FlatPass.compile({ total: add(flatVector('total'), flatVector('gradient')) }, threads),
+            pass: await FlatPass.compile(
+              { total: add(flatVector('total'), flatVector('gradient')) },
+              threads,
+            ),
           };
     const source = accumulation?.total ?? gradients;
     const optimizer = await createOptimizer(options.optimizer, weights.trainable, source, threads);
@@ -113,6 +125,11 @@ export class Trainer {
   /** Tokens read so far. */
   get tokensSeen(): number {
     return this.tokens_;
+  }
+
+  /** Step of the lowest validation loss, if any was measured. */
+  get bestStep(): number | null {
+    return this.bestStep_;
   }
 
   /** Parameters with their shapes, by name. */
@@ -207,7 +224,7 @@ export class Trainer {
     const { maxBatches } = options.evaluation;
     const report = await this.evaluator.evaluate(data.validation(), data.tokenizer, maxBatches);
     const best = this.bestLoss === null || report.loss < this.bestLoss;
-    this.bestLoss = best ? report.loss : this.bestLoss;
+    if (best) [this.bestLoss, this.bestStep_] = [report.loss, this.step_];
     this.evaluationsSinceBest = best ? 0 : this.evaluationsSinceBest + 1;
     return { ...report, best };
   }
@@ -220,6 +237,7 @@ export class Trainer {
       data: this.parts.data.train.state(),
       collapse: this.collapse.state(),
       bestLoss: this.bestLoss,
+      bestStep: this.bestStep_,
       evaluationsSinceBest: this.evaluationsSinceBest,
     };
   }
@@ -231,6 +249,7 @@ export class Trainer {
     this.parts.data.train.restore(state.data);
     this.collapse.restore(state.collapse);
     this.bestLoss = state.bestLoss;
+    this.bestStep_ = state.bestStep;
     this.evaluationsSinceBest = state.evaluationsSinceBest;
   }
 
@@ -245,7 +264,10 @@ export class Trainer {
 }
 
 /** Where the recipe wants programs to run. */
-export function runtimeOptions({ device, threads }: Pick<TrainOptions, 'device' | 'threads'>): RuntimeOptions {
+export function runtimeOptions({
+  device,
+  threads,
+}: Pick<TrainOptions, 'device' | 'threads'>): RuntimeOptions {
   return threads === null ? { device } : { device, threads };
 }
 

@@ -1,0 +1,5 @@
+/**
+ * What routers and experts do.
+ * @module
+ */
+export { SpecializationTable } from './specialization.js';

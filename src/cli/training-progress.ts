@@ -1,0 +1,50 @@
+/**
+ * What people see of a training run.
+ * @module
+ */
+import { loadStatistics } from '../metrics/index.js';
+import type { StepReport, TrainingListener } from '../train/index.js';
+import { formatCount, formatDuration, type Progress } from './progress.js';
+
+/** Weight of the newest step in the moving averages. */
+const SMOOTHING = 0.05;
+
+/**
+ * A listener that draws loss, rate, balance of the experts and time left.
+ * @param label begins every line; empty for a single run.
+ */
+export function trainingProgress(progress: Progress, totalSteps: number, label = ''): TrainingListener {
+  const prefix = label === '' ? '' : `${label}  `;
+  let loss: number | undefined;
+  let rate: number | undefined;
+  let previous = performance.now();
+  const average = (before: number | undefined, value: number): number =>
+    before === undefined ? value : before + SMOOTHING * (value - before);
+  return {
+    onStep: (report) => {
+      const now = performance.now();
+      loss = average(loss, report.taskLoss);
+      rate = average(rate, now - previous);
+      previous = now;
+      progress.update(() => {
+        const left = ((totalSteps - report.step) * rate!) / 1000;
+        const tokensPerSecond = (report.tokens / rate!) * 1000;
+        return `${prefix}step ${report.step}/${totalSteps}  loss ${loss!.toFixed(3)}  ${formatCount(tokensPerSecond)} tokens/s${experts(report)}  ${formatDuration(left)} left`;
+      });
+    },
+    onEvaluation: (step, { loss: validation, bitsPerByte }) => {
+      previous = performance.now();
+      progress.line(
+        `${prefix}step ${step}  validation loss ${validation.toFixed(4)}  ${bitsPerByte.toFixed(4)} bits/byte`,
+      );
+    },
+    onWarning: (message) => progress.line(`${prefix}warning: ${message}`),
+  };
+}
+
+function experts({ loads, dropped, tokens }: StepReport): string {
+  if (loads.length === 0) return '';
+  const worst = Math.min(...loads.map((load) => loadStatistics(load).balance));
+  const lost = dropped > 0 ? `  dropped ${((100 * dropped) / (tokens * loads.length)).toFixed(1)} %` : '';
+  return `  balance ${worst.toFixed(2)}${lost}`;
+}

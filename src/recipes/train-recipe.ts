@@ -1,0 +1,153 @@
+/**
+ * From a recipe to a trained run folder: opens data, builds the model, and hands both to the trainer.
+ * @module
+ */
+import { existsSync, readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { join } from 'node:path';
+import type { JsonObject } from '../checkpoints/index.js';
+import { openData } from '../data/index.js';
+import { LanguageModel } from '../models/index.js';
+import {
+  Interruption,
+  loadModel,
+  readRecipe,
+  resumeTraining,
+  RunFolder,
+  runTraining,
+  saveModelConfig,
+  Trainer,
+  type TrainingListener,
+  type TrainingResult,
+} from '../train/index.js';
+import { parseRecipe, recipeDifferences, RecipeError } from './load.js';
+import type { Recipe } from './schema.js';
+
+/** Settings of {@link trainRecipe}. */
+export interface TrainRecipeOptions {
+  /** The run folder. */
+  readonly folder: string;
+  /** Continue the run in the folder, which must have been made from the same recipe. */
+  readonly resume?: boolean;
+  /** A model or run folder whose weights the run starts from, where names and shapes agree. */
+  readonly from?: string;
+  /** Learnt tokenizers and tokenised text; default `.cache`. */
+  readonly cacheFolder?: string;
+  readonly listener?: TrainingListener;
+  /** Called at the first signal that asks the run to stop. */
+  readonly onInterrupt?: () => void;
+}
+
+/** A finished or interrupted run. */
+export interface TrainedRun extends TrainingResult {
+  readonly folder: string;
+  readonly parameters: number;
+}
+
+/**
+ * Trains a recipe in a run folder, or continues to.
+ *
+ * @throws RecipeError if the folder holds a run of another recipe (the message lists what differs), or `from` does
+ *   not fit the model.
+ * @throws RunFolderError, CheckpointError, DeviceError, each with one clear line.
+ * @example
+ * await trainRecipe(loadRecipe('demo'), { folder: 'runs/demo' });
+ */
+export async function trainRecipe(recipe: Recipe, options: TrainRecipeOptions): Promise<TrainedRun> {
+  const { folder, resume = false, from, cacheFolder = '.cache', listener = {} } = options;
+  if (resume) await assertSameRecipe(recipe, folder);
+  const { contextLength } = recipe.model;
+  const { batchSize } = recipe.train;
+  const data = await openData(recipe.data, { cacheFolder, contextLength, batchSize, seed: recipe.seed });
+  try {
+    const model = new LanguageModel({
+      ...recipe.model,
+      vocabSize: vocabularyOf(recipe, data.tokenizer.vocabSize),
+    });
+    const padded = recipe.data.kind === 'cldr' && recipe.data.layout === 'padded';
+    const trainer = await Trainer.create({ model, data, options: recipe.train, seed: recipe.seed, padded });
+    try {
+      if (from !== undefined && !resume) await startFrom(from, trainer);
+      const complete = { ...recipe, environment: { ...versions(), data: data.provenance } };
+      const store = { checkpoints: { keepLast: recipe.train.checkpoint.keep, ...keepBest(recipe) } };
+      const run = resume
+        ? await RunFolder.open(folder, store)
+        : await RunFolder.create(folder, complete as unknown as JsonObject, store);
+      const interruption = new Interruption(options.onInterrupt ? { onRequest: options.onInterrupt } : {});
+      try {
+        if (resume) for (const line of await resumeTraining(trainer, run)) listener.onWarning?.(line);
+        await saveModelConfig(join(folder, 'model'), model.options, data.tokenizer);
+        const result = await runTraining(trainer, run, recipe.train, interruption, listener);
+        const parameters = [...trainer.weights.all.values()].reduce((sum, { length }) => sum + length, 0);
+        return { ...result, folder, parameters };
+      } finally {
+        interruption.dispose();
+        run.close();
+      }
+    } finally {
+      await trainer.release();
+    }
+  } finally {
+    data.close();
+  }
+}
+
+/** The recipe of an existing run. */
+export async function recipeOfRun(folder: string): Promise<Recipe> {
+  return parseRecipe(await readRecipe(folder), join(folder, 'recipe.json'));
+}
+
+async function assertSameRecipe(recipe: Recipe, folder: string): Promise<void> {
+  const comparable = (value: Recipe): unknown =>
+    JSON.parse(JSON.stringify({ ...value, environment: undefined }));
+  const differences = recipeDifferences(comparable(await recipeOfRun(folder)), comparable(recipe));
+  if (differences.length > 0) {
+    throw new RecipeError(`${folder} was made with another recipe; it differs in ${differences.join('; ')}`);
+  }
+}
+
+function vocabularyOf({ model }: Recipe, tokens: number): number {
+  if (model.vocabSize !== undefined && model.vocabSize < tokens) {
+    throw new RecipeError(
+      `model.vocabSize ${model.vocabSize} is less than the tokenizer's ${tokens} tokens; leave it out to take theirs`,
+    );
+  }
+  return model.vocabSize ?? tokens;
+}
+
+function keepBest({ train }: Recipe): { keepBest?: { metric: string; mode: 'min' } } {
+  return train.earlyStop === null ? {} : { keepBest: { metric: 'validationLoss', mode: 'min' } };
+}
+
+async function startFrom(from: string, trainer: Trainer): Promise<void> {
+  const { weights } = await loadModel(from);
+  const { all } = trainer.weights;
+  const unfit = [...all]
+    .filter(([name, values]) => weights.get(name)?.length !== values.length)
+    .map(([name]) => name);
+  const extra = [...weights.keys()].filter((name) => !all.has(name));
+  if (unfit.length + extra.length > 0) {
+    throw new RecipeError(
+      `the model in ${from} does not fit the recipe: ${[...unfit, ...extra].slice(0, 8).join(', ')} ${unfit.length + extra.length > 8 ? 'and others ' : ''}differ`,
+    );
+  }
+  for (const [name, values] of all) values.set(weights.get(name)!);
+}
+
+/** Versions that decide the bits of a run. */
+export function versions(): Record<string, string> {
+  const require = createRequire(import.meta.url);
+  const own = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
+    version: string;
+  };
+  const runtime = require.resolve('onnxruntime-node');
+  let root = join(runtime, '..');
+  while (!existsSync(join(root, 'package.json'))) root = join(root, '..');
+  const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string };
+  return {
+    switchyard: own.version,
+    node: process.version,
+    onnxruntime: version,
+    icu: process.versions['icu'] ?? '',
+  };
+}

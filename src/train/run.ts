@@ -1,0 +1,166 @@
+/**
+ * The training loop over a run folder: log, evaluate, save, stop when asked, continue where it stopped.
+ * @module
+ */
+import { join } from 'node:path';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import type { JsonObject, NamedTensor } from '../checkpoints/index.js';
+import { loadStatistics } from '../metrics/index.js';
+import type { CheckpointInfo } from './checkpoint-store.js';
+import type { CollapseWarning } from './collapse.js';
+import type { TrainOptions } from './config.js';
+import type { EvaluationReport } from './evaluator.js';
+import type { Interruption } from './interruption.js';
+import { namedTensors, saveModelWeights } from './model-folder.js';
+import type { RunFolder } from './run-folder.js';
+import type { StepReport, Trainer, TrainerState } from './trainer.js';
+
+/** Called as a run goes on. */
+export interface TrainingListener {
+  readonly onStep?: (report: StepReport) => void;
+  readonly onEvaluation?: (step: number, report: EvaluationReport) => void;
+  readonly onCheckpoint?: (checkpoint: CheckpointInfo) => void;
+  readonly onWarning?: (message: string, warning?: CollapseWarning) => void;
+}
+
+/** How a run ended. */
+export interface TrainingResult {
+  readonly step: number;
+  /** `interrupted` runs can be resumed; the others are over. */
+  readonly outcome: 'finished' | 'stoppedEarly' | 'interrupted';
+  /** Newest evaluation, if there was one in this process. */
+  readonly evaluation: EvaluationReport | undefined;
+  /** Step whose weights are in the model folder; only when the run is over. */
+  readonly modelStep: number | undefined;
+}
+
+/** Arrays of a trainer as a checkpoint stores them. */
+function arrays(trainer: Trainer): { model: NamedTensor[]; optimizer: NamedTensor[] } {
+  const { shapes, weights, optimizerState } = trainer;
+  const optimizer = [...optimizerState].flatMap(([state, arena]) =>
+    [...arena.views].map(([name, data]): NamedTensor => {
+      return { name: `${state}.${name}`, dtype: 'F32', shape: shapes.get(name)!, data };
+    }),
+  );
+  return { model: namedTensors(shapes, weights.all), optimizer };
+}
+
+/**
+ * Continues a run from its newest usable checkpoint; a run without one starts over.
+ * @returns what had to be passed over, one line each.
+ */
+export async function resumeTraining(trainer: Trainer, run: RunFolder): Promise<readonly string[]> {
+  const found = await run.checkpoints.loadLatestUsable(arrays(trainer));
+  if (found) trainer.restore(found.state as unknown as TrainerState);
+  const aside = await run.rewind(trainer.step);
+  return [...(found?.warnings ?? []), ...aside.map((path) => `set aside ${path}`)];
+}
+
+/**
+ * Trains until the recipe's end, an early stop, or an interruption; in each case the last step is saved. When the run
+ * is over, its model folder holds the final weights, or with early stopping the best ones.
+ *
+ * @throws CheckpointError if a checkpoint cannot be saved; older ones stay as they were.
+ */
+export async function runTraining(
+  trainer: Trainer,
+  run: RunFolder,
+  options: TrainOptions,
+  interruption: Interruption,
+  listener: TrainingListener = {},
+): Promise<TrainingResult> {
+  let evaluation: EvaluationReport | undefined;
+  let savedStep = trainer.step;
+  const save = async (): Promise<void> => {
+    if (savedStep === trainer.step) return;
+    const metrics: Record<string, number> = evaluation ? { validationLoss: evaluation.loss } : {};
+    const state = trainer.state() as unknown as JsonObject;
+    const checkpoint = await run.checkpoints.save(trainer.step, { ...arrays(trainer), state }, { metrics });
+    listener.onCheckpoint?.(checkpoint);
+    savedStep = trainer.step;
+  };
+  while (!trainer.finished && !interruption.requested) {
+    const report = await trainer.update();
+    run.append(stepRecord(report, trainer.sparseLayers));
+    for (const warning of report.warnings) {
+      run.append({ step: report.step, warning: warning.message });
+      listener.onWarning?.(warning.message, warning);
+    }
+    listener.onStep?.(report);
+    const last = report.step >= options.steps;
+    evaluation = undefined;
+    if (report.step % options.evaluation.every === 0 || last) {
+      const { best, ...measured } = await trainer.evaluate();
+      evaluation = measured;
+      run.append(evaluationRecord(report.step, measured));
+      listener.onEvaluation?.(report.step, measured);
+      if (best && options.earlyStop !== null) await save();
+    }
+    if (report.step % options.checkpoint.every === 0 || trainer.finished) await save();
+    // Signals are delivered between turns of the event loop, and a step keeps the thread busy.
+    await nextTurn();
+  }
+  const over = trainer.finished;
+  await save();
+  const modelStep = over ? await saveFinalModel(trainer, run, options) : undefined;
+  const outcome = !over ? 'interrupted' : trainer.stoppedEarly ? 'stoppedEarly' : 'finished';
+  return { step: trainer.step, outcome, evaluation, modelStep };
+}
+
+async function saveFinalModel(
+  trainer: Trainer,
+  run: RunFolder,
+  { earlyStop }: TrainOptions,
+): Promise<number> {
+  const { model } = arrays(trainer);
+  const { bestStep } = trainer;
+  const step = earlyStop !== null && bestStep !== null ? bestStep : trainer.step;
+  if (step === trainer.step) {
+    await saveModelWeights(join(run.path, 'model'), model);
+    return step;
+  }
+  const copies = model.map((tensor): NamedTensor => ({ ...tensor, data: tensor.data.slice() }));
+  await run.checkpoints.load(step, { model: copies });
+  await saveModelWeights(join(run.path, 'model'), copies);
+  return step;
+}
+
+function stepRecord(report: StepReport, sparseLayers: readonly number[]): JsonObject & { step: number } {
+  const {
+    step,
+    loss,
+    taskLoss,
+    auxiliary,
+    learningRate,
+    gradientNorm,
+    tokens,
+    dropped,
+    milliseconds,
+    loads,
+  } = report;
+  const total = milliseconds.data + milliseconds.session + milliseconds.optimizer;
+  return {
+    step,
+    loss,
+    taskLoss,
+    learningRate,
+    gradientNorm,
+    tokens,
+    milliseconds: total,
+    ...(loads.length === 0
+      ? {}
+      : {
+          auxiliary,
+          dropped,
+          routing: loads.map((load, i) => {
+            const { balance, maxOverMean, dead } = loadStatistics(load);
+            return { layer: sparseLayers[i]!, load: [...load], balance, maxOverMean, dead: dead.length };
+          }),
+        }),
+  };
+}
+
+function evaluationRecord(step: number, report: EvaluationReport): JsonObject & { step: number } {
+  const { loss, perplexity, bitsPerByte, tokens } = report;
+  return { step, validation: { loss, perplexity, bitsPerByte, tokens } };
+}

@@ -25,8 +25,8 @@ export interface RuntimeOptions {
 
 /**
  * Session options for a device. Spinning threads are off: as fast in training, and idle sessions cost nothing.
- * @param float64 whether the graph computes in double precision, where ONNX Runtime would fuse `x · sigmoid(x)` into an
- *   operator that has no such kernel.
+ * @param float64 whether the graph computes in double precision: ONNX Runtime would fuse `x · sigmoid(x)` into an
+ *   operator that has no such kernel, and round the factor of a scaled matrix product to single precision.
  * @throws DeviceError if the device is not one of {@link devices} or the thread count makes no sense.
  */
 export function sessionOptions(
@@ -46,7 +46,9 @@ export function sessionOptions(
     ...(threads === undefined ? {} : { intraOpNumThreads: threads }),
     extra: {
       session: { intra_op: { allow_spinning: '0' }, use_device_allocator_for_initializers: '0' },
-      ...(float64 ? { optimization: { disable_specified_optimizers: 'QuickGeluFusion' } } : {}),
+      ...(float64
+        ? { optimization: { disable_specified_optimizers: 'QuickGeluFusion;MatMulScaleFusion' } }
+        : {}),
     },
   };
 }

@@ -46,8 +46,10 @@ export function uniformAt(key: number, index: number): number {
 
 /** Fills `out` with numbers of stream `key`, uniform in [low, high). */
 export function fillUniform(key: number, out: Float32Array | Float64Array, low = 0, high = 1): void {
-  const scale = (high - low) / 4294967296;
-  for (let i = 0; i < out.length; i++) out[i] = low + scale * bitsAt(key, i);
+  // In single precision only 24 bits fit: the rest is cut off, or the largest numbers would round up to `high`.
+  const cut = out instanceof Float32Array ? 8 : 0;
+  const scale = (high - low) / 2 ** (32 - cut);
+  for (let i = 0; i < out.length; i++) out[i] = low + scale * (bitsAt(key, i) >>> cut);
 }
 
 /** Fills `out` with independent normal numbers of mean 0 (Box–Muller, one counter pair each). */

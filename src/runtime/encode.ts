@@ -11,6 +11,7 @@ import {
   type GraphProtoSchema,
   type NodeProtoSchema,
   type TensorProtoSchema,
+  type TypeProtoSchema,
   type ValueInfoProtoSchema,
 } from 'onnx-buf';
 import type { DType, OnnxAttribute, OnnxConstant, OnnxGraph, OnnxNode, TensorType } from '../graph/index.js';
@@ -27,8 +28,15 @@ const dataTypes: Readonly<Record<DType, DataType>> = {
   bool: DataType.BOOL,
 };
 
-/** Bytes of a self-contained ONNX model that any ONNX Runtime with the contributed operators can open. */
-export function encodeModel(graph: OnnxGraph): Uint8Array {
+/** Name of the first output of a model encoded with `marker`: an empty sequence. */
+export const MARKER = 'marker';
+
+/**
+ * Bytes of a self-contained ONNX model that any ONNX Runtime with the contributed operators can open.
+ * @param options.marker adds {@link MARKER}, which only `UncopiedSession` knows how to use.
+ */
+export function encodeModel(graph: OnnxGraph, { marker = false } = {}): Uint8Array {
+  const encoded = encodeGraph(graph);
   const model = create(ModelProtoSchema, {
     irVersion: IR_VERSION,
     producerName: 'switchyard',
@@ -36,18 +44,34 @@ export function encodeModel(graph: OnnxGraph): Uint8Array {
       { domain: '', version: OPSET },
       { domain: 'com.microsoft', version: 1n },
     ],
-    graph: encodeGraph(graph),
+    graph: marker ? withMarker(encoded) : encoded,
   });
   return toBinary(ModelProtoSchema, model);
 }
 
-function encodeGraph(graph: OnnxGraph): MessageInitShape<typeof GraphProtoSchema> {
+function encodeGraph(graph: OnnxGraph): GraphInit {
   return {
     name: graph.name,
     input: graph.inputs.map(encodeValue),
     output: graph.outputs.map(encodeValue),
     node: graph.nodes.map(encodeNode),
     initializer: [...graph.constants].map(([name, constant]) => encodeConstant(name, constant)),
+  };
+}
+
+type GraphInit = Exclude<MessageInitShape<typeof GraphProtoSchema>, { $typeName: string }>;
+
+function withMarker(graph: GraphInit): GraphInit {
+  const element: MessageInitShape<typeof TypeProtoSchema> = {
+    value: { case: 'tensorType', value: { elemType: DataType.FLOAT } },
+  };
+  return {
+    ...graph,
+    output: [
+      { name: MARKER, type: { value: { case: 'sequenceType', value: { elemType: element } } } },
+      ...(graph.output ?? []),
+    ],
+    node: [...(graph.node ?? []), { name: MARKER, opType: 'SequenceEmpty', output: [MARKER] }],
   };
 }
 

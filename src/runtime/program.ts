@@ -2,12 +2,13 @@
  * A compiled program: one long-lived ONNX Runtime session with named feeds and fetches over fixed buffers.
  * @module
  */
-import { InferenceSession, Tensor as OrtTensor } from 'onnxruntime-node';
-import { formatShape, sizeOf, type Tensor } from '../graph/index.js';
+import { Tensor as OrtTensor, type InferenceSession } from 'onnxruntime-node';
+import { formatShape, sizeOf, type OnnxGraph, type Tensor } from '../graph/index.js';
 import { allocate, holds, type TensorData } from './arrays.js';
 import { explainDeviceFailure, sessionOptions, type RuntimeOptions } from './device.js';
 import { encodeModel } from './encode.js';
 import { lower, type Port } from './lower.js';
+import { UncopiedSession } from './uncopied-session.js';
 
 /** Numbers by the name of a feed or fetch. */
 export type Buffers = Readonly<Record<string, TensorData>>;
@@ -18,9 +19,6 @@ export type Results<Names extends string = string> = Readonly<Record<Names, Tens
 /**
  * A graph ready to run. Feeds and fetches are read and written in place: a buffer bound once is used by every run,
  * so weights that an optimiser changes are never copied and the session is never rebuilt.
- *
- * onnxruntime-node 1.30 writes into the bound output and then still makes a throw-away copy of it for the object that
- * `session.run` returns (microsoft/onnxruntime#32346): about 0.5 ms a MiB of outputs, so fetch only what is needed.
  */
 export class Program<Names extends string = string> {
   private readonly inputs: Record<string, OrtTensor> = {};
@@ -31,13 +29,10 @@ export class Program<Names extends string = string> {
   private readonly sizes = new Map<string, { dim: string; size: number }>();
 
   private constructor(
-    private readonly session: InferenceSession,
+    private readonly session: UncopiedSession,
     private readonly feeds: ReadonlyMap<string, Port>,
     private readonly fetches: ReadonlyMap<string, Port>,
-    /** The ONNX model. */
-    readonly bytes: Uint8Array,
-    /** Number of ONNX nodes before ONNX Runtime's own optimisation. */
-    readonly nodeCount: number,
+    private readonly graph: OnnxGraph,
   ) {
     this.missing = new Set(feeds.keys());
     for (const [name, port] of fetches) {
@@ -55,18 +50,27 @@ export class Program<Names extends string = string> {
     options: RuntimeOptions,
   ): Promise<Program<Names>> {
     const { graph, feeds, fetches } = lower(outputs);
-    const bytes = encodeModel(graph);
     const float64 = graph.inputs.some(({ dtype }) => dtype === 'float64');
     const settings = sessionOptions(options, float64);
-    let session: InferenceSession;
+    let session: UncopiedSession;
     try {
-      session = await InferenceSession.create(bytes, settings);
+      session = await UncopiedSession.open(encodeModel(graph, { marker: true }), settings);
     } catch (error) {
       throw explainDeviceFailure(options.device ?? 'cpu', error);
     }
     const byName = (ports: readonly Port[]): Map<string, Port> =>
       new Map(ports.map((port) => [port.name, port]));
-    return new Program<Names>(session, byName(feeds), byName(fetches), bytes, graph.nodes.length);
+    return new Program<Names>(session, byName(feeds), byName(fetches), graph);
+  }
+
+  /** The ONNX model, for any ONNX Runtime. */
+  get bytes(): Uint8Array {
+    return encodeModel(this.graph);
+  }
+
+  /** Number of ONNX nodes before ONNX Runtime's own optimisation. */
+  get nodeCount(): number {
+    return this.graph.nodes.length;
   }
 
   /** Names of the tensors that must be bound or given to {@link run}. */

@@ -8,7 +8,7 @@ import {
   intermediateSize,
   traceLayer,
 } from '../../test/support/small-layer.js';
-import { concat, input, sum } from '../graph/index.js';
+import { concat, gradients, input, sum } from '../graph/index.js';
 import { normal } from '../nn/index.js';
 import { CapacityDispatch } from './dispatch/capacity.js';
 import { DroplessDispatch } from './dispatch/dropless.js';
@@ -100,6 +100,14 @@ describe('edge cases of Switch Transformer', () => {
     const b = await run({ output: clean.output, z: clean.losses[1]!.value }, feeds);
     expect(a.output).toEqual(b.output);
     expect(distance(a.z, b.z)).toBeGreaterThan(1e-3);
+  });
+
+  test('the record watches: no gradient comes back through it', async () => {
+    const { parameters, record } = traceLayer(createLayer({}), 3);
+    const [gradient] = gradients(sum(record!.gates), [parameters.get('router.classifier.weight')!.tensor]);
+    const data = randomParameters(parameters, 1, 1);
+    const actual = await run({ gradient: gradient! }, [...data, ['hidden', randomNumbers(2, 12)]]);
+    expect(actual.gradient).toEqual(new Array<number>(16).fill(0));
   });
 
   test('router and bank must agree on the number of experts', () => {

@@ -26,7 +26,7 @@ const small = {
   contextLength: 9,
 } as const;
 
-type Input = Parameters<typeof languageModelSchema.parse>[0] & object;
+type Input = Readonly<Record<string, unknown>>;
 
 function create(options: Input = {}): LanguageModel {
   return new LanguageModel({ ...languageModelSchema.parse({ ...small, ...options }), vocabSize });

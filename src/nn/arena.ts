@@ -2,6 +2,7 @@
  * Flat storage for parameters and whatever else has their layout: gradients, optimiser moments.
  * @module
  */
+import { FlatMemory } from '../runtime/index.js';
 import type { Parameter } from './module.js';
 import { streamKey } from './random.js';
 
@@ -22,10 +23,15 @@ export class ParameterArena {
     readonly views: ReadonlyMap<string, Float32Array>,
     /** Parameters with weight decay lie before this element, those without after it. */
     readonly decayEnd: number,
+    /** The block in which this arena and those {@link like} it lie. */
+    readonly memory: FlatMemory,
   ) {}
 
-  /** Zeroed storage for parameters. */
-  static allocate(parameters: ReadonlyMap<string, Parameter>): ParameterArena {
+  /**
+   * Zeroed storage for parameters.
+   * @param arenas room that is kept for this arena and those made {@link like} it.
+   */
+  static allocate(parameters: ReadonlyMap<string, Parameter>, arenas = 4): ParameterArena {
     const layout = new Map<string, { offset: number; shape: readonly number[] }>();
     let length = 0;
     const place = (decays: boolean): void => {
@@ -38,12 +44,13 @@ export class ParameterArena {
     place(true);
     const decayEnd = length;
     place(false);
-    return ParameterArena.over(new Float32Array(length), layout, decayEnd);
+    const memory = FlatMemory.reserve(length * arenas);
+    return ParameterArena.over(memory, length, layout, decayEnd);
   }
 
   /** Zeroed storage of the same layout. */
   like(): ParameterArena {
-    return ParameterArena.over(new Float32Array(this.data.length), this.layout, this.decayEnd);
+    return ParameterArena.over(this.memory, this.data.length, this.layout, this.decayEnd);
   }
 
   /** Starts every parameter from its own random stream (seed, name): adding one changes no other. */
@@ -55,14 +62,16 @@ export class ParameterArena {
   }
 
   private static over(
-    data: Float32Array,
+    memory: FlatMemory,
+    length: number,
     layout: ReadonlyMap<string, { readonly offset: number; readonly shape: readonly number[] }>,
     decayEnd: number,
   ): ParameterArena {
+    const data = memory.take(length);
     const views = new Map<string, Float32Array>();
     for (const [name, { offset, shape }] of layout) {
       views.set(name, data.subarray(offset, offset + shape.reduce((a, b) => a * b, 1)));
     }
-    return new ParameterArena(data, layout, views, decayEnd);
+    return new ParameterArena(data, layout, views, decayEnd, memory);
   }
 }

@@ -5,5 +5,7 @@
 export { allocate, holds, type TensorData } from './arrays.js';
 export { DeviceError, devices, type Device, type RuntimeOptions } from './device.js';
 export { encodeModel } from './encode.js';
+export { FlatMemory } from './flat-memory.js';
+export { compileElementwise, compileSumOfSquares, type ElementwiseKernel } from './simd.js';
 export { lower, type LoweredProgram, type Port } from './lower.js';
 export { compile, type Buffers, Program, type Results } from './program.js';

@@ -22,12 +22,14 @@ export interface Weights {
  * Allocates and initialises a model's weights.
  *
  * @param freeze patterns of the parameters that keep their values.
+ * @param arenas flat arrays of the trainable parameters' size that will be needed, for one block of memory.
  * @throws Error if a pattern fits no parameter, or all parameters are frozen.
  */
 export function createWeights(
   parameters: ReadonlyMap<string, Parameter>,
   freeze: readonly string[],
   seed: number,
+  arenas = 4,
 ): Weights {
   const names = [...parameters.keys()];
   for (const pattern of freeze) {
@@ -41,7 +43,7 @@ export function createWeights(
     new Map([...parameters].filter(([name]) => isFrozen(name) === frozen));
   const kept = select(false);
   if (kept.size === 0) throw new Error('train.freeze: every parameter is frozen, so nothing would train');
-  const trainable = ParameterArena.allocate(kept).initialize(kept, seed);
+  const trainable = ParameterArena.allocate(kept, arenas).initialize(kept, seed);
   const frozen = new Map<string, Float32Array>();
   for (const [name, parameter] of select(true)) {
     const values = new Float32Array(parameter.size);

@@ -29,4 +29,4 @@ export type OptimizerFactory<Options> = (
   gradients: ParameterArena,
   options: Options,
   threads: number | undefined,
-) => Promise<Optimizer>;
+) => Optimizer;

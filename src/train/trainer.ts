@@ -84,7 +84,9 @@ export class Trainer {
   static async create(parts: TrainerParts): Promise<Trainer> {
     const { model, data, options, seed, padded } = parts;
     const parameters = nameParameters(model);
-    const weights = createWeights(parameters, options.freeze, seed);
+    // Weights, gradients and two moments; with accumulation a second set of gradients.
+    const arenas = options.accumulation === 1 ? 4 : 5;
+    const weights = createWeights(parameters, options.freeze, seed, arenas);
     const gradients = weights.trainable.like();
     const threads = options.threads ?? undefined;
     const { batchSize, contextLength } = data.train;
@@ -106,14 +108,15 @@ export class Trainer {
         ? undefined
         : {
             total: gradients.like(),
-            pass: await FlatPass.compile(
+            pass: new FlatPass(
               { total: add(flatVector('total'), flatVector('gradient')) },
+              weights.trainable.memory,
               threads,
             ),
           };
     const source = accumulation?.total ?? gradients;
-    const optimizer = await createOptimizer(options.optimizer, weights.trainable, source, threads);
-    const norm = await SumOfSquares.compile(threads);
+    const optimizer = createOptimizer(options.optimizer, weights.trainable, source, threads);
+    const norm = new SumOfSquares(weights.trainable.memory, threads);
     return new Trainer(parts, weights, parameters, program, gradients, optimizer, norm, accumulation);
   }
 

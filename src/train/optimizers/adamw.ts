@@ -16,7 +16,7 @@ export interface AdamWOptions {
 }
 
 /** Two moments per parameter; `θ ← θ·(1 − lr·λ) − lr · m̂ / (√v̂ + ε)`. */
-export const createAdamW: OptimizerFactory<AdamWOptions> = async (parameters, gradients, options, threads) => {
+export const createAdamW: OptimizerFactory<AdamWOptions> = (parameters, gradients, options, threads) => {
   const { beta1, beta2, epsilon, weightDecay } = options;
   const firstMoment = parameters.like();
   const secondMoment = parameters.like();
@@ -26,12 +26,13 @@ export const createAdamW: OptimizerFactory<AdamWOptions> = async (parameters, gr
   const first = add(multiply(m!, beta1), multiply(scaled, 1 - beta1));
   const second = add(multiply(v!, beta2), multiply(multiply(scaled, scaled), 1 - beta2));
   const denominator = add(multiply(sqrt(second), correction!), epsilon);
-  const pass = await FlatPass.compile(
+  const pass = new FlatPass(
     {
       parameter: subtract(multiply(p!, keep!), divide(multiply(first, rate!), denominator)),
       first,
       second,
     },
+    parameters.memory,
     threads,
   );
   const vectors = {
@@ -53,7 +54,11 @@ export const createAdamW: OptimizerFactory<AdamWOptions> = async (parameters, gr
       };
       const { decayEnd } = parameters;
       const end = parameters.data.length;
-      await pass.run(vectors, { ...scalars, keep: 1 - learningRate * weightDecay }, { start: 0, end: decayEnd });
+      await pass.run(
+        vectors,
+        { ...scalars, keep: 1 - learningRate * weightDecay },
+        { start: 0, end: decayEnd },
+      );
       await pass.run(vectors, { ...scalars, keep: 1 }, { start: decayEnd, end });
     },
     release: () => pass.release(),

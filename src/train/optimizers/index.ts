@@ -14,7 +14,7 @@ export function createOptimizer(
   parameters: ParameterArena,
   gradients: ParameterArena,
   threads: number | undefined,
-): Promise<Optimizer> {
+): Optimizer {
   switch (options.kind) {
     case 'adamw':
       return createAdamW(parameters, gradients, options, threads);

@@ -15,7 +15,7 @@ export interface SgdOptions {
 }
 
 /** `b ← momentum·b + g + λ·θ`, `θ ← θ − lr·b`. */
-export const createSgd: OptimizerFactory<SgdOptions> = async (parameters, gradients, options, threads) => {
+export const createSgd: OptimizerFactory<SgdOptions> = (parameters, gradients, options, threads) => {
   const { momentum, weightDecay } = options;
   const velocity = momentum > 0 ? parameters.like() : undefined;
   const [p, g, b] = ['parameter', 'gradient', 'velocity'].map(flatVector);
@@ -23,7 +23,11 @@ export const createSgd: OptimizerFactory<SgdOptions> = async (parameters, gradie
   const direction = add(multiply(g!, scale!), multiply(p!, decay!));
   const next = velocity ? add(multiply(b!, momentum), direction) : direction;
   const parameter = subtract(p!, multiply(next, rate!));
-  const pass = await FlatPass.compile(velocity ? { parameter, velocity: next } : { parameter }, threads);
+  const pass = new FlatPass(
+    velocity ? { parameter, velocity: next } : { parameter },
+    parameters.memory,
+    threads,
+  );
   const vectors = {
     parameter: parameters.data,
     gradient: gradients.data,

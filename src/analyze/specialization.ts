@@ -24,8 +24,8 @@ export class SpecializationTable {
   add(classOf: ArrayLike<number>, experts: ArrayLike<number>): void {
     const topK = experts.length / classOf.length;
     for (let i = 0; i < experts.length; i++) {
-      const expert = experts[i]!;
-      if (expert >= 0) this.counts[classOf[Math.floor(i / topK)]!]![expert]!++;
+      const expert = experts[i];
+      if (expert >= 0) this.counts[classOf[Math.floor(i / topK)]][expert]++;
     }
   }
 
@@ -46,7 +46,7 @@ export class SpecializationTable {
     if (total === 0) return 0;
     const rows = this.counts.map((row) => row.reduce((a, b) => a + b, 0));
     const columns = Array.from({ length: this.numExperts }, (_, e) =>
-      this.counts.reduce((sum, row) => sum + row[e]!, 0),
+      this.counts.reduce((sum, row) => sum + row[e], 0),
     );
     const entropy = (parts: readonly number[]): number =>
       -parts.reduce((sum, count) => (count === 0 ? sum : sum + (count / total) * Math.log(count / total)), 0);

@@ -51,7 +51,8 @@ export class Generator {
    * @throws RangeError if the prompt is empty.
    */
   async *generate(prompt: ArrayLike<number>, options: GenerationOptions): AsyncGenerator<number> {
-    if (prompt.length === 0) throw new RangeError('the prompt has no token: generation needs something to continue');
+    if (prompt.length === 0)
+      throw new RangeError('the prompt has no token: generation needs something to continue');
     const random = new RandomStream(streamKey(options.seed, 'generate'));
     const text = Array.from(prompt);
     for (let count = 0; count < options.maxTokens; count++) {

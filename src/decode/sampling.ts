@@ -26,18 +26,20 @@ export function sample(logits: Float32Array, options: SamplingOptions, uniform: 
   if (!(temperature >= 0)) throw new RangeError(`temperature ${temperature} must be 0 or more`);
   if (!(topK >= 0)) throw new RangeError(`topK ${topK} must be 0 or more`);
   if (!(topP > 0 && topP <= 1)) throw new RangeError(`topP ${topP} must be in (0, 1]`);
-  const ranked = Array.from(logits, (score, id) => ({ id, score })).sort((a, b) => b.score - a.score || a.id - b.id);
-  if (temperature === 0) return ranked[0]!.id;
+  const ranked = Array.from(logits, (score, id) => ({ id, score })).sort(
+    (a, b) => b.score - a.score || a.id - b.id,
+  );
+  if (temperature === 0) return ranked[0].id;
   const kept = topK > 0 ? ranked.slice(0, topK) : ranked;
-  const weights = kept.map(({ score }) => Math.exp((score - kept[0]!.score) / temperature));
+  const weights = kept.map(({ score }) => Math.exp((score - kept[0].score) / temperature));
   const total = weights.reduce((a, b) => a + b, 0);
   let nucleus = 0;
   let size = 0;
-  while (size < weights.length && nucleus < topP * total) nucleus += weights[size++]!;
+  while (size < weights.length && nucleus < topP * total) nucleus += weights[size++];
   let rest = uniform * nucleus;
   for (let i = 0; i < size; i++) {
-    rest -= weights[i]!;
-    if (rest < 0) return kept[i]!.id;
+    rest -= weights[i];
+    if (rest < 0) return kept[i].id;
   }
-  return kept[size - 1]!.id;
+  return kept[size - 1].id;
 }

@@ -64,7 +64,7 @@ export function gradients(
   const order = topologicalOrder(targets, options.stopAt);
   const relevant = dependents(order, new Set(sources));
   for (let i = order.length - 1; i >= 0; i--) {
-    const node = order[i]!;
+    const node = order[i];
     if (relevant.has(node)) propagate(node, arrived, accumulate, options.stopAt);
   }
   return sources.map((source) => arrived.get(source) ?? zerosLike(source));
@@ -84,7 +84,7 @@ function propagate(
   if (!gradient)
     throw new Error(`gradients: operator '${node.operator.name}' has no gradient; use stopGradient`);
   gradient(outputGradients, node).forEach((inputGradient, i) => {
-    const tensor = node.inputs[i]!;
+    const tensor = node.inputs[i];
     if (inputGradient && isFloat(tensor.dtype)) accumulate(tensor, inputGradient);
   });
 }

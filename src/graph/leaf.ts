@@ -41,7 +41,7 @@ const constantOperator: Operator = {
   lower: ({ emit, constant, outputs, node }) => {
     const { data } = node.attributes as { data: OnnxConstant['data'] };
     const [tensor] = node.outputs;
-    emit('Identity', [constant(tensor!.dtype, tensor!.shape as number[], data)], {}, { outputs });
+    emit('Identity', [constant(tensor.dtype, tensor.shape as number[], data)], {}, { outputs });
   },
 };
 

@@ -52,23 +52,23 @@ export interface Lowering {
   /** Symbolic side of the same node. */
   readonly node: Node;
   /** Adds an ONNX node. Without `outputs`, one fresh name is made and returned. */
-  emit(
+  readonly emit: (
     type: string,
     inputs: readonly string[],
     attributes?: Readonly<Record<string, OnnxAttribute>>,
     options?: { outputs?: readonly string[]; domain?: string },
-  ): string;
+  ) => string;
   /** Adds a constant and returns its name; equal small constants are shared. */
-  constant(dtype: DType, shape: readonly number[], data: OnnxConstant['data']): string;
+  readonly constant: (dtype: DType, shape: readonly number[], data: OnnxConstant['data']) => string;
   /** Name of an int64 vector that holds `shape`, constant where it is static and measured where it is not. */
-  shapeVector(shape: Shape): string;
+  readonly shapeVector: (shape: Shape) => string;
   /** Lowers a nested graph (the body of `scan`). Tensors of the enclosing graph may be referred to by `outer`. */
-  subgraph(body: {
+  readonly subgraph: (body: {
     name: string;
     inputs: readonly Tensor[];
     outputs: readonly Tensor[];
     outer: ReadonlyMap<Tensor, string>;
-  }): OnnxGraph;
+  }) => OnnxGraph;
 }
 
 /** A kind of operation. */
@@ -112,5 +112,5 @@ export function applyOne(
   outputType: TensorType,
   attributes: Attributes = {},
 ): Tensor {
-  return apply(operator, inputs, [outputType], attributes)[0]!;
+  return apply(operator, inputs, [outputType], attributes)[0];
 }

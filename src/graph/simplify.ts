@@ -10,7 +10,7 @@ export interface SimplifiedGraph {
   /** Kept nodes, each after its inputs. */
   readonly order: readonly Node[];
   /** The kept tensor that holds the numbers of `tensor`. */
-  canonical(tensor: Tensor): Tensor;
+  readonly canonical: (tensor: Tensor) => Tensor;
 }
 
 /** Constants up to this length are compared by value; longer ones count as distinct. */
@@ -37,7 +37,7 @@ export function simplify(
   const kept: Node[] = [];
   for (const node of topologicalOrder(outputs, stopAt)) {
     if (node.operator.alias) {
-      canonicalOf.set(node.outputs[0]!, canonical(node.inputs[0]!));
+      canonicalOf.set(node.outputs[0], canonical(node.inputs[0]));
       continue;
     }
     const attributes = node.operator.unique ? undefined : attributeKey(node);
@@ -50,7 +50,7 @@ export function simplify(
     const key = `${node.operator.name}(${inputs})${attributes}:${types}`;
     const equal = byKey.get(key);
     if (equal) {
-      node.outputs.forEach((output, i) => canonicalOf.set(output, equal.outputs[i]!));
+      node.outputs.forEach((output, i) => canonicalOf.set(output, equal.outputs[i]));
     } else {
       byKey.set(key, node);
       kept.push(node);
@@ -69,7 +69,7 @@ function removeDead(
   const needed = new Set(outputs.map((tensor) => canonical(tensor).node));
   const live: Node[] = [];
   for (let i = nodes.length - 1; i >= 0; i--) {
-    const node = nodes[i]!;
+    const node = nodes[i];
     if (!needed.has(node)) continue;
     live.push(node);
     for (const tensor of node.inputs) if (!stopAt.has(tensor)) needed.add(canonical(tensor).node);

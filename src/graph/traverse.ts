@@ -24,7 +24,7 @@ export function topologicalOrder(
   for (const output of outputs) {
     push(output);
     while (stack.length > 0) {
-      const node = stack[stack.length - 1]!;
+      const node = stack[stack.length - 1];
       if (done.has(node)) {
         stack.pop();
       } else if (entered.has(node)) {
@@ -34,7 +34,7 @@ export function topologicalOrder(
       } else {
         entered.add(node);
         const dependencies = [...node.inputs, ...extra(node)];
-        for (let i = dependencies.length - 1; i >= 0; i--) push(dependencies[i]!);
+        for (let i = dependencies.length - 1; i >= 0; i--) push(dependencies[i]);
       }
     }
   }

@@ -29,7 +29,10 @@ export function loadStatistics(load: ArrayLike<number>): LoadStatistics {
   const total = counts.reduce((a, b) => a + b, 0);
   const mean = total / counts.length;
   const utilization = counts.map((count) => (total === 0 ? 1 : count / mean));
-  const entropy = -counts.reduce((sum, count) => (count === 0 ? sum : sum + (count / total) * Math.log(count / total)), 0);
+  const entropy = -counts.reduce(
+    (sum, count) => (count === 0 ? sum : sum + (count / total) * Math.log(count / total)),
+    0,
+  );
   const variance = utilization.reduce((sum, value) => sum + (value - 1) ** 2, 0) / counts.length;
   return {
     total,

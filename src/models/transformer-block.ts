@@ -50,7 +50,7 @@ export class TransformerBlock extends Module {
       context,
     );
     const middle = add(hidden, drop(attended, 'attentionOutput'));
-    const rows = reshape(this.feedForwardNorm.forward(middle), [-1, middle.shape[2]!]);
+    const rows = reshape(this.feedForwardNorm.forward(middle), [-1, middle.shape[2]]);
     const { output, ...report } = this.feedForward.forward(rows, {
       ...context,
       site: `${context.site}.feedForward`,

@@ -11,5 +11,5 @@ export type Combine = (outputs: Tensor, gates: Tensor) => Tensor;
 export const weightedSum: Combine = (outputs, gates) => {
   const [tokens, topK, hiddenSize] = outputs.shape;
   const weighted = multiply(outputs, reshape(gates, [...gates.shape, 1]));
-  return topK === 1 ? reshape(weighted, [tokens!, hiddenSize!]) : sum(weighted, 1);
+  return topK === 1 ? reshape(weighted, [tokens, hiddenSize]) : sum(weighted, 1);
 };

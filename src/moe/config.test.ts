@@ -62,8 +62,8 @@ describe('options of sparse layers', () => {
     const { error } = sparseSchema.safeParse(options);
     expect(error?.issues).toHaveLength(1);
     const [issue] = error!.issues;
-    expect(issue!.path.at(-1) ?? '').toBe(key);
-    expect(issue!.message).toContain(message);
+    expect(issue.path.at(-1) ?? '').toBe(key);
+    expect(issue.message).toContain(message);
   });
 });
 
@@ -107,11 +107,11 @@ describe('layers made from options', () => {
     // A normal cut at two σ has 0.88 of its spread.
     const cut = 0.8796;
     const plain = spread({});
-    expect(plain['experts.up']! / (cut * Math.sqrt(0.1 / 16))).toBeCloseTo(1, 1);
-    expect(plain['experts.down']! / (cut * Math.sqrt(0.025 / 32))).toBeCloseTo(1, 1);
-    expect(plain['router.classifier.weight']! / (cut * Math.sqrt(0.1 / 16))).toBeCloseTo(1, 1);
+    expect(plain['experts.up'] / (cut * Math.sqrt(0.1 / 16))).toBeCloseTo(1, 1);
+    expect(plain['experts.down'] / (cut * Math.sqrt(0.025 / 32))).toBeCloseTo(1, 1);
+    expect(plain['router.classifier.weight'] / (cut * Math.sqrt(0.1 / 16))).toBeCloseTo(1, 1);
     const own = spread({ router: { kind: 'softmax', standardDeviation: 0.5 } });
-    expect(own['router.classifier.weight']! / 0.5).toBeCloseTo(1, 1);
+    expect(own['router.classifier.weight'] / 0.5).toBeCloseTo(1, 1);
   });
 
   test('every option reaches its part', () => {
@@ -163,7 +163,7 @@ describe('the dense layer', () => {
       `experts.${name}`,
       Float64Array.from(
         { length: inSize * outSize },
-        (_, i) => data.get(`${name}.weight`)![(i % outSize) * inSize + Math.floor(i / outSize)]!,
+        (_, i) => data.get(`${name}.weight`)![(i % outSize) * inSize + Math.floor(i / outSize)],
       ),
     ];
     const expert = new Map([

@@ -58,7 +58,7 @@ function trace(dispatch: Dispatch, scene: DispatchScene, dtype: DType = 'float64
   const { experts, numExperts, batchSize = 1, training = false, mask } = scene;
   const tokens = experts.length;
   const hidden = input('hidden', dtype, [tokens, width]);
-  const choices = input('experts', 'int64', [tokens, experts[0]!.length]);
+  const choices = input('experts', 'int64', [tokens, experts[0].length]);
   const tokenMask = mask && input('mask', dtype, [tokens]);
   const gates = input('gates', dtype, choices.shape);
   const context = layerContext({ batchSize, training, tokenMask });
@@ -86,7 +86,7 @@ function marked({ rows }: Dispatched): Tensor[] {
  */
 export async function expectScene(subject: DispatchSubject, scene: DispatchScene): Promise<number[][][]> {
   const { experts, numExperts, mask } = scene;
-  const topK = experts[0]!.length;
+  const topK = experts[0].length;
   const { hidden, dispatched } = trace(subject.create(), scene);
   const { rows } = dispatched;
   expect(rows.pieces).toHaveLength(numExperts);
@@ -99,7 +99,7 @@ export async function expectScene(subject: DispatchSubject, scene: DispatchScene
   const arriving = randomNumbers(8, experts.length * topK * width);
   const outputs: Record<string, Tensor> = {
     collected,
-    gradient: gradient!,
+    gradient: gradient,
     dropped: dispatched.dropped,
     ...(rows.counts && { counts: rows.counts }),
     ...Object.fromEntries(rows.pieces.map((piece, expert) => [`piece ${expert}`, piece])),
@@ -107,24 +107,23 @@ export async function expectScene(subject: DispatchSubject, scene: DispatchScene
   const actual = await run(outputs, [...feeds, ['weights', arriving]]);
 
   const kept = subject.kept(scene);
-  const tokens = matrix(feeds[0]![1] as Float64Array, width);
+  const tokens = matrix(feeds[0][1] as Float64Array, width);
   const expected = tokens.flatMap((row, t) =>
-    experts[t]!.flatMap((expert, k) => row.map((value) => (kept[t]![k] ? value * (expert + 1) : 0))),
+    experts[t].flatMap((expert, k) => row.map((value) => (kept[t][k] ? value * (expert + 1) : 0))),
   );
   const expectedGradient = tokens.flatMap((row, t) =>
     row.map((_, i) =>
-      experts[t]!.reduce(
-        (total, expert, k) =>
-          total + (kept[t]![k] ? (expert + 1) * arriving[(t * topK + k) * width + i]! : 0),
+      experts[t].reduce(
+        (total, expert, k) => total + (kept[t][k] ? (expert + 1) * arriving[(t * topK + k) * width + i] : 0),
         0,
       ),
     ),
   );
   const overflow = kept.flatMap((row, t) => row.filter((served) => !served && mask?.[t] !== 0));
-  expect(distance(actual['collected']!, expected), 'outputs').toBeLessThan(1e-12);
-  expect(distance(actual['gradient']!, expectedGradient), 'gradient').toBeLessThan(1e-12);
+  expect(distance(actual['collected'], expected), 'outputs').toBeLessThan(1e-12);
+  expect(distance(actual['gradient'], expectedGradient), 'gradient').toBeLessThan(1e-12);
   expect(actual['dropped']).toEqual([overflow.length]);
-  const pieces = rows.pieces.map((_, expert) => matrix(actual[`piece ${expert}`]!, width));
+  const pieces = rows.pieces.map((_, expert) => matrix(actual[`piece ${expert}`], width));
   const sizes = pieces.map((piece) => piece.length);
   expect(sizes.reduce((a, b) => a + b, 0)).toBe(rows.totalRows);
   if (rows.counts) expect(actual['counts']).toEqual(sizes);
@@ -145,7 +144,7 @@ export function dispatchConformance(subject: DispatchSubject): void {
     [2, 0],
     [1, 0],
   ];
-  const firstChoices = some.map(([first]) => [first!]);
+  const firstChoices = some.map(([first]) => [first]);
 
   describe(`dispatch conformance: ${subject.name}`, () => {
     check('every kept choice meets its expert and comes back in its place', async () => {
@@ -159,7 +158,7 @@ export function dispatchConformance(subject: DispatchSubject): void {
     check('no expert sees a token that did not choose it', async () => {
       const scene: DispatchScene = { experts: some, numExperts: 4, mask: [1, 1, 1, 0, 1, 1, 0, 1] };
       const pieces = await expectScene(subject, scene);
-      const tokens = matrix(feedsOf(scene)[0]![1] as Float64Array, width).map(String);
+      const tokens = matrix(feedsOf(scene)[0][1] as Float64Array, width).map(String);
       const kept = subject.kept(scene);
       pieces.forEach((piece, expert) => {
         const seen = piece
@@ -167,7 +166,7 @@ export function dispatchConformance(subject: DispatchSubject): void {
           .map((row) => tokens.indexOf(String(row)));
         const real = seen.filter((t) => scene.mask![t] !== 0);
         for (const t of seen) expect(some[t]).toContain(expert);
-        const served = some.flatMap((row, t) => (row.some((e, k) => e === expert && kept[t]![k]) ? [t] : []));
+        const served = some.flatMap((row, t) => (row.some((e, k) => e === expert && kept[t][k]) ? [t] : []));
         expect(real.sort(), `tokens of expert ${expert}`).toEqual(served);
       });
     });
@@ -234,7 +233,7 @@ export function dispatchConformance(subject: DispatchSubject): void {
           const experts = tokens.map(() => {
             const left = Array.from({ length: rest.numExperts }, (_, expert) => expert);
             const topK = Math.min(wantedTopK, rest.numExperts);
-            return Array.from({ length: topK }, () => left.splice(random.integer(left.length), 1)[0]!);
+            return Array.from({ length: topK }, () => left.splice(random.integer(left.length), 1)[0]);
           });
           const mask = padded ? tokens.map(() => Number(random.uniform() > 0.3)) : undefined;
           await expectScene(subject, { experts, mask, ...rest });
@@ -261,12 +260,12 @@ async function expectNothingStale(subject: DispatchSubject, dtype: 'float32' | '
   const bias = input('bias', dtype, [3, width]);
   const biases = unstack(bias);
   const outputs = unstack(weight).map((w, expert) =>
-    add(matmul(dispatched.rows.pieces[expert]!, w), biases[expert]!),
+    add(matmul(dispatched.rows.pieces[expert], w), biases[expert]),
   );
   const collected = dispatched.collect(outputs);
   const [forWeight, forBias] = gradients(sum(multiply(collected, collected)), [weight, bias, hidden]);
-  const doubled = multiply(forWeight!, 2);
-  const program = await compile({ forWeight: forWeight!, forBias: forBias!, doubled });
+  const doubled = multiply(forWeight, 2);
+  const program = await compile({ forWeight: forWeight, forBias: forBias, doubled });
   const FloatArray = dtype === 'float32' ? Float32Array : Float64Array;
   const draw = (seed: number, length: number) => FloatArray.from(randomNumbers(seed, length, 1, 2));
   program.bind({ hidden: draw(1, 6 * width), weight: draw(2, 3 * width * width), bias: draw(3, 3 * width) });
@@ -276,7 +275,7 @@ async function expectNothingStale(subject: DispatchSubject, dtype: 'float32' | '
     for (const name of ['forWeight', 'forBias', 'doubled'] as const) {
       const rows = matrix(results[name] as Float64Array, results[name].length / 3);
       used.forEach((used, expert) => {
-        const silent = rows[expert]!.every((value) => value === 0);
+        const silent = rows[expert].every((value) => value === 0);
         expect(silent, `${dtype} ${name} of expert ${expert}`).toBe(!used);
       });
     }

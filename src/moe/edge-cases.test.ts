@@ -92,12 +92,12 @@ describe('edge cases of Switch Transformer', () => {
     const data = randomParameters(noisy.parameters, 1, 1);
     const feeds = [...data, ['hidden', randomNumbers(2, 20)] as const];
     // One expert: the gate is 1 whatever the router saw, so any noise in the output came through the expert.
-    const a = await run({ output: noisy.output, z: noisy.losses[1]!.value }, [
+    const a = await run({ output: noisy.output, z: noisy.losses[1].value }, [
       ...feeds,
       ['noise.layer.router', randomNumbers(3, 20, 0, 1)],
     ]);
     const clean = traceLayer(layer, 5);
-    const b = await run({ output: clean.output, z: clean.losses[1]!.value }, feeds);
+    const b = await run({ output: clean.output, z: clean.losses[1].value }, feeds);
     expect(a.output).toEqual(b.output);
     expect(distance(a.z, b.z)).toBeGreaterThan(1e-3);
   });
@@ -106,7 +106,7 @@ describe('edge cases of Switch Transformer', () => {
     const { parameters, record } = traceLayer(createLayer({}), 3);
     const [gradient] = gradients(sum(record!.gates), [parameters.get('router.classifier.weight')!.tensor]);
     const data = randomParameters(parameters, 1, 1);
-    const actual = await run({ gradient: gradient! }, [...data, ['hidden', randomNumbers(2, 12)]]);
+    const actual = await run({ gradient: gradient }, [...data, ['hidden', randomNumbers(2, 12)]]);
     expect(actual.gradient).toEqual(new Array<number>(16).fill(0));
   });
 

@@ -94,8 +94,8 @@ export function expertBankConformance(subject: BankSubject): void {
     const data = randomParameters(parameters, 3, 1);
     const actual = await run({ output }, [...data, ...feeds]);
     const owners = setup.counts.flatMap((count, expert) => new Array<number>(count).fill(expert));
-    const expected = matrix(feeds[0]![1] as Float64Array, sizes.hiddenSize).flatMap((x, row) =>
-      subject.reference(x, owners[row]!, data, sizes),
+    const expected = matrix(feeds[0][1] as Float64Array, sizes.hiddenSize).flatMap((x, row) =>
+      subject.reference(x, owners[row], data, sizes),
     );
     expect(distance(actual.output, expected)).toBeLessThan(1e-11);
   };
@@ -147,7 +147,7 @@ export function expertBankConformance(subject: BankSubject): void {
           [...parameters.values()].map(({ tensor }) => tensor),
         );
         const program = await compile(
-          Object.fromEntries(derived.map((gradient, i) => [`gradient of ${names[i]!}`, gradient])),
+          Object.fromEntries(derived.map((gradient, i) => [`gradient of ${names[i]}`, gradient])),
         );
         const data = randomParameters(parameters, 4, 1);
         program.bindKnown(
@@ -210,7 +210,7 @@ export function expertBankConformance(subject: BankSubject): void {
       for (let step = 0; step < steps; step++) {
         program.bindKnown(draw(noise, 1, step));
         const results = await program.run();
-        (results.output as Float64Array).forEach((value, i) => (mean[i]! += value / steps));
+        (results.output as Float64Array).forEach((value, i) => (mean[i] += value / steps));
       }
       await program.release();
       expect(distance(mean, expected.output)).toBeLessThan(0.1);

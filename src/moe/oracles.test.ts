@@ -39,7 +39,7 @@ async function balanceOf(choices: readonly number[], numExperts: number, high: n
     ['probabilities', peaked(choices, numExperts, high)],
     ['experts', BigInt64Array.from(choices, BigInt)],
   ]);
-  return loss[0]!;
+  return loss[0];
 }
 
 describe('1 · the balance loss', () => {
@@ -99,8 +99,8 @@ describe('2 · padding', () => {
     real.forEach((t, i) => spread.set(rows.subarray(i * hiddenSize, (i + 1) * hiddenSize), t * hiddenSize));
     const outputs = ({ output, losses, record }: typeof plain): Record<string, Tensor> => ({
       output,
-      balance: losses[0]!.value,
-      z: losses[1]!.value,
+      balance: losses[0].value,
+      z: losses[1].value,
       load: record!.load,
       dropped: record!.dropped,
     });
@@ -108,9 +108,9 @@ describe('2 · padding', () => {
     const b = await run(outputs(padded), [...data, ['hidden', spread], ['mask', mask]]);
     const pick = (all: readonly number[]): number[] =>
       real.flatMap((t) => all.slice(t * hiddenSize, (t + 1) * hiddenSize));
-    expect(distance(pick(b['output']!), a['output']!)).toBeLessThan(1e-12);
-    expect(distance(b['balance']!, a['balance']!)).toBeLessThan(1e-12);
-    expect(distance(b['z']!, a['z']!)).toBeLessThan(1e-12);
+    expect(distance(pick(b['output']), a['output'])).toBeLessThan(1e-12);
+    expect(distance(b['balance'], a['balance'])).toBeLessThan(1e-12);
+    expect(distance(b['z'], a['z'])).toBeLessThan(1e-12);
     expect(b['load']).toEqual(a['load']);
     expect(b['dropped']).toEqual(a['dropped']);
   });
@@ -120,7 +120,7 @@ describe('2 · padding', () => {
       const tokenMask = input('mask', 'float64', [3]);
       const { parameters, hidden, output, record } = traceLayer(createLayer({ dispatch }), 3, { tokenMask });
       const [gradient] = gradients(sum(output), [hidden]);
-      const actual = await run({ output, experts: record!.experts, gradient: gradient! }, [
+      const actual = await run({ output, experts: record!.experts, gradient: gradient }, [
         ...randomParameters(parameters, 1, 1),
         ['hidden', randomNumbers(2, 12)],
         ['mask', [1, 0, 1]],
@@ -140,7 +140,7 @@ test.each(dispatches)('3 · a coefficient above 0 always reaches the router (%s)
   const classifier = parameters.get('router.classifier.weight')!.tensor;
   for (const { name, value } of losses) {
     const [gradient] = gradients(value, [classifier]);
-    const actual = await run({ gradient: gradient! }, [
+    const actual = await run({ gradient: gradient }, [
       ...randomParameters(parameters, 1, 1),
       ['hidden', randomNumbers(2, 32)],
     ]);
@@ -183,7 +183,7 @@ test('5 · both dispatches give the same output where nothing is dropped', async
             output,
             dropped: record!.dropped,
             ...Object.fromEntries(derived.map((gradient, i) => [`gradient ${i}`, gradient])),
-          } as Record<string, Tensor>,
+          },
           [...randomParameters(parameters, 3, 1), ['hidden', randomNumbers(4, 44)]],
         );
       }),
@@ -191,7 +191,7 @@ test('5 · both dispatches give the same output where nothing is dropped', async
     const [dropless, capacity] = results as [Record<string, number[]>, Record<string, number[]>];
     expect(capacity['dropped']).toEqual([0]);
     for (const name of Object.keys(dropless)) {
-      expect(distance(capacity[name]!, dropless[name]!), name).toBeLessThan(1e-12);
+      expect(distance(capacity[name], dropless[name]), name).toBeLessThan(1e-12);
     }
   }
 });
@@ -231,11 +231,11 @@ describe('6 · capacity', () => {
     const [aux] = gradients(losses.map(({ value }) => value).reduce(add), [hidden]);
     const feeds = [['hidden', randomNumbers(2, 32, 1, 2)] as const];
     const data = crowd(parameters);
-    const actual = await run({ task: task!, aux: aux!, balance: losses[0]!.value, z: losses[1]!.value }, [
+    const actual = await run({ task: task, aux: aux, balance: losses[0].value, z: losses[1].value }, [
       ...data,
       ...feeds,
     ]);
-    const undropped = await run({ balance: dropless.losses[0]!.value, z: dropless.losses[1]!.value }, [
+    const undropped = await run({ balance: dropless.losses[0].value, z: dropless.losses[1].value }, [
       ...data,
       ...feeds,
     ]);
@@ -256,8 +256,8 @@ describe('6 · capacity', () => {
     const classifier = parameters.get('router.classifier.weight')!.tensor;
     const up = parameters.get('experts.up')!.tensor;
     const [taskUp] = gradients(sum(output), [up]);
-    const [balanceRouter] = gradients(losses[0]!.value, [classifier]);
-    const actual = await run({ taskUp: taskUp!, balanceRouter: balanceRouter! }, [
+    const [balanceRouter] = gradients(losses[0].value, [classifier]);
+    const actual = await run({ taskUp: taskUp, balanceRouter: balanceRouter }, [
       ...crowd(parameters),
       ['hidden', randomNumbers(2, 32, 1, 2)],
     ]);
@@ -336,7 +336,7 @@ test.each(dispatches)(
         ];
       }),
     );
-    const outputs = { output, balance: losses[0]!.value, z: losses[1]!.value };
+    const outputs = { output, balance: losses[0].value, z: losses[1].value };
     const rows = ['hidden', randomNumbers(2, 36)] as const;
     const a = await run(outputs, [...data, rows]);
     const b = await run(outputs, [...permuted, rows]);
@@ -359,7 +359,7 @@ describe('10 · where a sparse layer is a dense one', () => {
     const transposed = (name: string, from: number, to: number): Float64Array =>
       Float64Array.from(
         { length: from * to },
-        (_, i) => expert.get(name)![(i % from) * to + Math.floor(i / from)]!,
+        (_, i) => expert.get(name)![(i % from) * to + Math.floor(i / from)],
       );
     const { output } = await run({ output: dense.forward(hidden, layerContext()).output }, [
       ['hidden', rows],
@@ -385,7 +385,7 @@ describe('10 · where a sparse layer is a dense one', () => {
       const data = randomParameters(parameters, 1, 1)
         .set('experts.up', repeat('up'))
         .set('experts.down', repeat('down'));
-      const actual = await run({ output, balance: losses[0]!.value }, [...data, ['hidden', rows]]);
+      const actual = await run({ output, balance: losses[0].value }, [...data, ['hidden', rows]]);
       expect(distance(actual.output, await denseOutput(expert, rows, 9)), name).toBeLessThan(1e-12);
       expect(actual.balance[0], name).toBeCloseTo(1, 12);
     }
@@ -393,9 +393,9 @@ describe('10 · where a sparse layer is a dense one', () => {
 
   test('a single expert has nothing to decide: its router gets no gradient', async () => {
     const { parameters, output, losses } = traceLayer(createLayer({ numExperts: 1, topK: 1 }), 9);
-    const total = add(sum(output), losses[0]!.value);
+    const total = add(sum(output), losses[0].value);
     const [gradient] = gradients(total, [parameters.get('router.classifier.weight')!.tensor]);
-    const actual = await run({ gradient: gradient! }, [
+    const actual = await run({ gradient: gradient }, [
       ...randomParameters(parameters, 1, 1),
       ['hidden', rows],
     ]);

@@ -61,7 +61,7 @@ function trace(
   { hidden, mask, training = false, noise = new NoiseInputs() }: Setup,
 ) {
   const parameters = nameParameters(router, 'float64');
-  const rows = input('hidden', 'float64', [hidden.length, hidden[0]!.length]);
+  const rows = input('hidden', 'float64', [hidden.length, hidden[0].length]);
   const tokenMask = mask && input('mask', 'float64', [hidden.length]);
   const routing = router.route(rows, layerContext({ training, noise, tokenMask }));
   const feeds = [
@@ -95,10 +95,10 @@ export function routerConformance(subject: RouterSubject): void {
     const actual: Record<string, number[]> = await run(outputsOf(routing), [...data, ...feeds]);
     const expected = subject.reference(some, { hidden: setup.hidden, parameters: data, mask: setup.mask });
     expect(actual['experts']).toEqual(expected.experts.flat());
-    expect(distance(actual['gates']!, expected.gates.flat())).toBeLessThan(1e-9);
+    expect(distance(actual['gates'], expected.gates.flat())).toBeLessThan(1e-9);
     expect(routing.losses.map(({ name }) => name).sort()).toEqual(Object.keys(expected.losses).sort());
     for (const [name, value] of Object.entries(expected.losses)) {
-      expect(distance(actual[`loss ${name}`]!, [value]), name).toBeLessThan(1e-9);
+      expect(distance(actual[`loss ${name}`], [value]), name).toBeLessThan(1e-9);
     }
   };
 
@@ -143,7 +143,7 @@ export function routerConformance(subject: RouterSubject): void {
       const mask = [0, 1, 1, 0, 1, 1, 1, 1, 0, 0, 1, 1, 1];
       const real = mask.flatMap((value, t) => (value === 1 ? [t] : []));
       let next = 0;
-      const padded = mask.map((value) => (value === 1 ? hidden[next++]! : [9, -9, 9, -9, 9]));
+      const padded = mask.map((value) => (value === 1 ? hidden[next++] : [9, -9, 9, -9, 9]));
       const plain = trace(subject.create(sizes), { hidden });
       const withPadding = trace(subject.create(sizes), { hidden: padded, mask });
       const data = randomParameters(plain.parameters, 6, 1);
@@ -153,17 +153,17 @@ export function routerConformance(subject: RouterSubject): void {
         ...withPadding.feeds,
       ]);
       for (const name of ['experts', 'gates']) {
-        const rows = matrix(b[name]!, 2);
+        const rows = matrix(b[name], 2);
         expect(
           distance(
-            real.flatMap((t) => rows[t]!),
-            a[name]!,
+            real.flatMap((t) => rows[t]),
+            a[name],
           ),
           name,
         ).toBeLessThan(1e-12);
       }
       for (const { name } of plain.routing.losses) {
-        expect(distance(b[`loss ${name}`]!, a[`loss ${name}`]!), name).toBeLessThan(1e-12);
+        expect(distance(b[`loss ${name}`], a[`loss ${name}`]), name).toBeLessThan(1e-12);
       }
     });
 
@@ -196,9 +196,9 @@ export function routerConformance(subject: RouterSubject): void {
         ...subject.permuteExperts(data, order, sizes),
         ...feeds,
       ]);
-      expect(b['experts']!.map((expert) => order[expert])).toEqual(a['experts']);
+      expect(b['experts'].map((expert) => order[expert])).toEqual(a['experts']);
       for (const name of Object.keys(a).filter((key) => key !== 'experts')) {
-        expect(distance(b[name]!, a[name]!), name).toBeLessThan(1e-12);
+        expect(distance(b[name], a[name]), name).toBeLessThan(1e-12);
       }
     });
 
@@ -237,7 +237,7 @@ export function routerConformance(subject: RouterSubject): void {
         [1, 1, 2].map((step) => run({ gates: routing.gates }, [...data, ...feeds, ...drawn(step)])),
       );
       expect(again).toEqual(first);
-      expect(distance(other!.gates, first!.gates)).toBeGreaterThan(1e-6);
+      expect(distance(other.gates, first.gates)).toBeGreaterThan(1e-6);
 
       const weights = input('weights', 'float64', routing.gates.shape);
       const leaves = new Map([...parameters].map(([name, { tensor }]) => [name, tensor]));

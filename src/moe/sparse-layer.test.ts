@@ -82,13 +82,13 @@ async function both(options: Case, dtype: DType = 'float64') {
   const actual = await run(
     {
       output,
-      balance: balance!,
-      z: z!,
+      balance: balance,
+      z: z,
       experts: record!.experts,
       gates: record!.gates,
       load: record!.load,
       dropped: record!.dropped,
-      ...Object.fromEntries(derived.map((gradient, i) => [`gradient of ${names[i]!}`, gradient])),
+      ...Object.fromEntries(derived.map((gradient, i) => [`gradient of ${names[i]}`, gradient])),
     },
     [
       ...data,
@@ -144,12 +144,12 @@ async function expectAgreement(options: Case, dtype: DType = 'float64'): Promise
   expect(actual['experts']).toEqual(expected.experts.flatMap((row, t) => row.map((e) => (real[t] ? e : -1))));
   expect(actual['load']).toEqual(expected.load);
   expect(actual['dropped']).toEqual([expected.dropped]);
-  expect(distance(actual['gates']!, expected.gates.flat()), 'gates').toBeLessThan(tolerance);
-  expect(distance(actual['output']!, expected.output.flat()), 'output').toBeLessThan(tolerance);
-  expect(distance(actual['balance']!, [expected.balance]), 'balance').toBeLessThan(tolerance);
-  expect(distance(actual['z']!, [expected.z]), 'z').toBeLessThan(tolerance);
+  expect(distance(actual['gates'], expected.gates.flat()), 'gates').toBeLessThan(tolerance);
+  expect(distance(actual['output'], expected.output.flat()), 'output').toBeLessThan(tolerance);
+  expect(distance(actual['balance'], [expected.balance]), 'balance').toBeLessThan(tolerance);
+  expect(distance(actual['z'], [expected.z]), 'z').toBeLessThan(tolerance);
   for (const [name, gradient] of expectedGradients) {
-    expect(distance(actual[`gradient of ${name}`]!, gradient), `gradient of ${name}`).toBeLessThan(tolerance);
+    expect(distance(actual[`gradient of ${name}`], gradient), `gradient of ${name}`).toBeLessThan(tolerance);
   }
 }
 

@@ -33,14 +33,14 @@ function referenceAttention(
           const visible = (!causal || j <= i) && data.mask?.[b * keyTime + j] !== 0;
           let score = data.bias?.[(h * queryTime + i) * keyTime + j] ?? 0;
           for (let d = 0; d < headSize; d++) {
-            const q = data.query[((b * heads + h) * queryTime + i) * headSize + d]!;
-            score += scale * q * data.key[((b * heads + h) * keyTime + j) * headSize + d]!;
+            const q = data.query[((b * heads + h) * queryTime + i) * headSize + d];
+            score += scale * q * data.key[((b * heads + h) * keyTime + j) * headSize + d];
           }
           weights.push(visible ? Math.exp(score) : 0);
         }
         const total = weights.reduce((a, b) => a + b, 0);
         for (let d = 0; d < valueSize; d++) {
-          const column = (j: number): number => data.value[((b * heads + h) * keyTime + j) * valueSize + d]!;
+          const column = (j: number): number => data.value[((b * heads + h) * keyTime + j) * valueSize + d];
           output.push(weights.reduce((sum, weight, j) => sum + (weight / total) * column(j), 0));
         }
       }
@@ -209,7 +209,7 @@ describe('the attention layer', () => {
         Array.from(data.get(`${name}.bias`)!, (bias, out) => {
           let total = bias;
           for (let i = 0; i < inSize; i++)
-            total += source[t * inSize + i]! * data.get(`${name}.weight`)![out * inSize + i]!;
+            total += source[t * inSize + i] * data.get(`${name}.weight`)![out * inSize + i];
           return total;
         }),
       );
@@ -219,7 +219,7 @@ describe('the attention layer', () => {
       for (let b = 0; b < batch; b++) {
         for (let h = 0; h < 2; h++) {
           for (let t = 0; t < time; t++)
-            byHead.push(...projected[b * time + t]!.slice(h * headSize, (h + 1) * headSize));
+            byHead.push(...projected[b * time + t].slice(h * headSize, (h + 1) * headSize));
         }
       }
       return Float64Array.from(byHead);
@@ -233,7 +233,7 @@ describe('the attention layer', () => {
     const joined = Float64Array.from({ length: batch * time * 2 * headSize }, (_, at) => {
       const [d, h] = [at % headSize, Math.floor(at / headSize) % 2];
       const [t, b] = [Math.floor(at / (2 * headSize)) % time, Math.floor(at / (2 * headSize * time))];
-      return attended[((b * 2 + h) * time + t) * headSize + d]!;
+      return attended[((b * 2 + h) * time + t) * headSize + d];
     });
     const y = attention.forward(x, { causal: true, site: 'a' }, evaluationContext());
     const actual = await run({ y }, [...data, ['x', rows]]);
@@ -255,7 +255,7 @@ describe('the attention layer', () => {
     const hidden = remembered.slice();
     hidden.fill(7, 5 * hiddenSize, 8 * hiddenSize);
     expect((await run({ y }, [...feeds, ['memory', hidden]])).y).toEqual(before.y);
-    hidden[0]! += 1;
+    hidden[0] += 1;
     const seen = await run({ y }, [...feeds, ['memory', hidden]]);
     const first = time * hiddenSize;
     expect(distance(seen.y.slice(0, first), before.y.slice(0, first))).toBeGreaterThan(1e-4);

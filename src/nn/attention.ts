@@ -99,7 +99,7 @@ function attendBlock(
   if (keyMask) {
     const visible = slice(keyMask, 1, 0, keyTime);
     const hidden = multiply(subtract(1, visible), HIDDEN_SCORE);
-    additions.push(reshape(hidden, [keyMask.shape[0]!, 1, 1, keyTime]));
+    additions.push(reshape(hidden, [keyMask.shape[0], 1, 1, keyTime]));
   }
   if (bias) additions.push(slice(slice(bias, 1, start, start + queryTime), 2, 0, keyTime));
   for (const addition of additions) scores = add(scores, addition);
@@ -213,11 +213,6 @@ export class Attention extends Module {
 /** Each key/value head once per query head that it serves: `[batch, heads, time, size]` → `[batch, heads · n, …]` */
 function repeatHeads(x: Tensor, times: number): Tensor {
   const [batch, heads, time, size] = x.shape as number[];
-  const open = reshape(x, [batch!, heads!, 1, time!, size!]);
-  return reshape(broadcastTo(open, [batch!, heads!, times, time!, size!]), [
-    batch!,
-    heads! * times,
-    time!,
-    size!,
-  ]);
+  const open = reshape(x, [batch, heads, 1, time, size]);
+  return reshape(broadcastTo(open, [batch, heads, times, time, size]), [batch, heads * times, time, size]);
 }

@@ -39,7 +39,7 @@ export class NoiseInputs {
   /** Writes the noise of one step into buffers that are bound as the feeds. */
   fill(seed: number, step: number, buffers: Readonly<Record<string, Float32Array | Float64Array>>): void {
     for (const [site, { kind }] of this.sites) {
-      const out = buffers[`noise.${site}`]!;
+      const out = buffers[`noise.${site}`];
       const key = streamKey(seed, step, site);
       if (kind === 'uniform') fillUniform(key, out);
       else fillNormal(key, out);

@@ -20,8 +20,8 @@ describe('linear maps', () => {
     const actual = await run({ y }, [...data, ['x', x]]);
     const expected = Array.from({ length: rows * 5 }, (_, at) => {
       const [row, out] = [Math.floor(at / 5), at % 5];
-      const products = [0, 1, 2].map((i) => x[row * 3 + i]! * data.get('weight')![out * 3 + i]!);
-      return products.reduce((a, b) => a + b, data.get('bias')![out]!);
+      const products = [0, 1, 2].map((i) => x[row * 3 + i] * data.get('weight')![out * 3 + i]);
+      return products.reduce((a, b) => a + b, data.get('bias')![out]);
     });
     expect(distance(actual.y, expected)).toBeLessThan(1e-14);
   });
@@ -33,8 +33,8 @@ describe('linear maps', () => {
     const ids = input('ids', 'int32', [2, 2]);
     const rows = embedding.forward(ids);
     expect(rows.shape).toEqual([2, 2, 3]);
-    const [gradient] = gradients(sum(rows), [weight!.tensor]);
-    const actual = await run({ rows, logits: embedding.logits(rows), gradient: gradient! }, [
+    const [gradient] = gradients(sum(rows), [weight.tensor]);
+    const actual = await run({ rows, logits: embedding.logits(rows), gradient: gradient }, [
       ['weight', table],
       ['ids', Int32Array.of(3, 1, 3, 3)],
     ]);
@@ -42,7 +42,7 @@ describe('linear maps', () => {
     expect(actual.rows).toEqual([3, 1, 3, 3].flatMap(at));
     expect(actual.gradient).toEqual([0, 0, 0, 1, 1, 1, 0, 0, 0, 3, 3, 3]);
     const scores = [3, 1, 3, 3].flatMap((a) =>
-      [0, 1, 2, 3].map((b) => at(a).reduce((s, v, i) => s + v * at(b)[i]!, 0)),
+      [0, 1, 2, 3].map((b) => at(a).reduce((s, v, i) => s + v * at(b)[i], 0)),
     );
     expect(distance(actual.logits, scores)).toBeLessThan(1e-14);
   });
@@ -59,7 +59,7 @@ describe('normalisation', () => {
     const { y } = await run({ y: norm.forward(input('x', 'float64', [3, 4])) }, [...data, ['x', x]]);
     const expected = rows.flatMap((row) => {
       const size = Math.sqrt(mean(row.map((v) => v * v)) + 0.01);
-      return row.map((v, i) => (v / size) * data.get('weight')![i]!);
+      return row.map((v, i) => (v / size) * data.get('weight')![i]);
     });
     expect(distance(y, expected)).toBeLessThan(1e-13);
   });
@@ -71,7 +71,7 @@ describe('normalisation', () => {
     const expected = rows.flatMap((row) => {
       const centred = row.map((v) => v - mean(row));
       const size = Math.sqrt(mean(centred.map((v) => v * v)) + 0.01);
-      return centred.map((v, i) => (v / size) * data.get('weight')![i]! + data.get('bias')![i]!);
+      return centred.map((v, i) => (v / size) * data.get('weight')![i] + data.get('bias')![i]);
     });
     expect(distance(y, expected)).toBeLessThan(1e-13);
   });
@@ -178,7 +178,7 @@ describe('losses', () => {
     const weights = input('weights', 'float64', [5]);
     const [gradient] = gradients(crossEntropy(logits, targets), [logits], { seeds: [weights] });
     const [data, arriving, ids] = [randomNumbers(1, 35, -3, 3), randomNumbers(2, 5), [3, 0, 6, 6, 2]];
-    const actual = await run({ gradient: gradient! }, [
+    const actual = await run({ gradient: gradient }, [
       ['logits', data],
       ['weights', arriving],
       ['targets', Int32Array.from(ids)],
@@ -186,7 +186,7 @@ describe('losses', () => {
     const value = (): number =>
       ids.reduce((total, id, t) => {
         const row = data.subarray(t * 7, t * 7 + 7);
-        return total + arriving[t]! * (Math.log(row.reduce((s, v) => s + Math.exp(v), 0)) - row[id]!);
+        return total + arriving[t] * (Math.log(row.reduce((s, v) => s + Math.exp(v), 0)) - row[id]);
       }, 0);
     const numeric = data.map((original, i) => {
       data[i] = original + 1e-5;
@@ -211,7 +211,7 @@ describe('losses', () => {
     expect(await at(0, 0, 0, 0)).toBe(0);
     await program.release();
     const error = await gradientError(
-      ([x, m]) => maskedMean(x!, m!),
+      ([x, m]) => maskedMean(x, m),
       [{ shape: [4] }, { shape: [4], data: Float64Array.of(1, 1, 0, 1) }],
       1,
     );

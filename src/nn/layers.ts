@@ -45,9 +45,9 @@ export class Linear extends Module {
 /** `x Wᵀ` as one matrix product over all leading axes: `[..., inSize]`, `[outSize, inSize]` → `[..., outSize]`. */
 export function applyWeight(x: Tensor, weight: Tensor): Tensor {
   const [outSize, inSize] = weight.shape;
-  const rows = x.rank === 2 ? x : reshape(x, [-1, inSize!]);
+  const rows = x.rank === 2 ? x : reshape(x, [-1, inSize]);
   const y = matmul(rows, weight, { transposeB: true });
-  const shape: Shape = [...x.shape.slice(0, -1), outSize!];
+  const shape: Shape = [...x.shape.slice(0, -1), outSize];
   return reshape(y, shape);
 }
 

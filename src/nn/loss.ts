@@ -28,12 +28,12 @@ import {
  */
 export function crossEntropy(logits: Tensor, targets: Tensor): Tensor {
   const [tokens, vocabSize] = logits.shape;
-  const column = reshape(targets, [tokens!, 1]);
-  const value = reshape(negate(gatherElements(logSoftmax(logits), column)), [tokens!]);
+  const column = reshape(targets, [tokens, 1]);
+  const value = reshape(negate(gatherElements(logSoftmax(logits), column)), [tokens]);
   return customGradient(value, [logits], (gradient) => [
     multiply(
       subtract(softmax(logits), oneHot(targets, vocabSize as number, logits.dtype)),
-      reshape(gradient, [tokens!, 1]),
+      reshape(gradient, [tokens, 1]),
     ),
   ]);
 }

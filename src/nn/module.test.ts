@@ -146,7 +146,7 @@ describe('initialisers', () => {
 
   test('neighbours are uncorrelated', () => {
     const data = draw(normal(1));
-    const product = data.subarray(1).reduce((total, x, i) => total + x * data[i]!, 0) / data.length;
+    const product = data.subarray(1).reduce((total, x, i) => total + x * data[i], 0) / data.length;
     expect(Math.abs(product)).toBeLessThan(0.02);
   });
 
@@ -200,13 +200,13 @@ describe('random streams', () => {
     expect(out[0]).toBeGreaterThan(0.9999999);
     const double = new Float64Array(1);
     fillUniform(key, double);
-    expect(Math.abs(double[0]! - out[0]!)).toBeLessThan(2 ** -24);
+    expect(Math.abs(double[0] - out[0])).toBeLessThan(2 ** -24);
   });
 
   test('integers cover their range evenly', () => {
     const stream = new RandomStream(streamKey(3));
     const counts = new Array<number>(7).fill(0);
-    for (let i = 0; i < 14_000; i++) counts[stream.integer(7)]! += 1;
+    for (let i = 0; i < 14_000; i++) counts[stream.integer(7)] += 1;
     for (const count of counts) expect(Math.abs(count - 2000)).toBeLessThan(200);
   });
 });

@@ -35,7 +35,7 @@ describe('rotary tables', () => {
       ['key', everywhere(randomNumbers(2, headSize))],
     ] as const;
     const { scores: flat } = await run({ scores }, feeds, dtype);
-    const byDistance = (i: number, j: number): number => flat[i * time + j]!;
+    const byDistance = (i: number, j: number): number => flat[i * time + j];
     const expected = flat.map((_, at) => {
       const [i, j] = [Math.floor(at / time), at % time];
       return i >= j ? byDistance(i - j, 0) : byDistance(0, j - i);
@@ -102,7 +102,7 @@ describe("T5's buckets of relative positions", () => {
       const actual = await run({ bias }, [['weight', weight]]);
       const expected = Array.from({ length: 48 }, (_, at) => {
         const [h, i, j] = [Math.floor(at / 24), Math.floor(at / 6) % 4, at % 6];
-        return weight[relativeBucket(j - i, bidirectional) * 2 + h]!;
+        return weight[relativeBucket(j - i, bidirectional) * 2 + h];
       });
       expect(actual.bias).toEqual(expected);
     }

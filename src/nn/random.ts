@@ -101,6 +101,6 @@ export class RandomStream {
 
   /** Next element of a non-empty list. */
   pick<T>(items: readonly T[]): T {
-    return items[this.integer(items.length)]!;
+    return items[this.integer(items.length)];
   }
 }

@@ -63,7 +63,7 @@ const remedies: Readonly<Record<Exclude<Device, 'cpu'>, string>> = {
 
 /** Turns a failed start on `device` into one clear error. */
 export function explainDeviceFailure(device: Device, error: unknown): Error {
-  const reason = error instanceof Error ? error.message.split('\n')[0]! : String(error);
+  const reason = error instanceof Error ? error.message.split('\n')[0] : String(error);
   if (device === 'cpu') return new DeviceError(`the program could not be opened: ${reason}`);
   return new DeviceError(`device '${device}' is not available here: ${remedies[device]} (${reason})`);
 }

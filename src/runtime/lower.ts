@@ -56,7 +56,7 @@ export function lower(outputs: Readonly<Record<string, Tensor>>): LoweredProgram
   const order = builder.orderWithSizes(simplified.order);
 
   for (const node of order) {
-    const name = inputName(node.outputs[0]!);
+    const name = inputName(node.outputs[0]);
     if (name !== undefined) builder.reserve(name);
   }
   const fetched = named.map(([name, tensor]) => builder.reserveFetch(name, simplified.canonical(tensor)));
@@ -66,7 +66,7 @@ export function lower(outputs: Readonly<Record<string, Tensor>>): LoweredProgram
   const feeds: Port[] = [];
   const leaves = new Map<string, Tensor>();
   for (const node of order) {
-    const tensor = node.outputs[0]!;
+    const tensor = node.outputs[0];
     const name = inputName(tensor);
     if (name === undefined) continue;
     if (leaves.has(name)) throw new Error(`two different inputs of one program are called '${name}'`);
@@ -80,10 +80,9 @@ export function lower(outputs: Readonly<Record<string, Tensor>>): LoweredProgram
   }
   const slicedValues = new Map(feeds.filter((feed) => feed.sliced).map((feed) => [feed.tensor, feed.values]));
   const toLower = order.filter((node) => {
-    const values =
-      node.operator.name === 'unstack' && slicedValues.get(simplified.canonical(node.inputs[0]!));
-    if (values) node.outputs.forEach((part, i) => builder.register(part, values[i]!));
-    return !values && inputName(node.outputs[0]!) === undefined;
+    const values = node.operator.name === 'unstack' && slicedValues.get(simplified.canonical(node.inputs[0]));
+    if (values) node.outputs.forEach((part, i) => builder.register(part, values[i]));
+    return !values && inputName(node.outputs[0]) === undefined;
   });
   for (const node of toLower) builder.lowerNode(node, used);
   const fetches = fetched.map((fetch) => builder.fetch(fetch));
@@ -218,7 +217,7 @@ class Builder {
       emit: (type, inputs, attributes = {}, options = {}) => {
         const results = options.outputs ?? [this.fresh(type)];
         this.nodes.push({ type, domain: options.domain ?? '', inputs, outputs: results, attributes });
-        return results[0]!;
+        return results[0];
       },
       constant: (dtype, shape, data) => this.constant(dtype, shape, data),
       shapeVector: (shape) => this.shapeVector(shape),
@@ -226,7 +225,7 @@ class Builder {
     };
     operator.lower(lowering);
     node.outputs.forEach((tensor, i) => {
-      if (outputs[i] !== '') this.register(tensor, outputs[i]!);
+      if (outputs[i] !== '') this.register(tensor, outputs[i]);
     });
   }
 
@@ -236,7 +235,7 @@ class Builder {
     const pieces = node.operator.name === 'stack' ? node.inputs.map(this.canonical) : [tensor];
     const values = pieces.map((_, i) => this.fresh(`${name}@${i}`));
     pieces.forEach((piece, i) => {
-      if (!this.fetchNames.has(piece)) this.fetchNames.set(piece, values[i]!);
+      if (!this.fetchNames.has(piece)) this.fetchNames.set(piece, values[i]);
     });
     return { name, tensor, pieces, values };
   }
@@ -245,7 +244,7 @@ class Builder {
   fetch({ name, tensor, pieces, values }: Fetch): Port {
     pieces.forEach((piece, i) => {
       const value = this.nameOf(piece);
-      if (value !== values[i]) this.identity(value, values[i]!);
+      if (value !== values[i]) this.identity(value, values[i]);
     });
     return { name, tensor, values, sliced: tensor.node.operator.name === 'stack' };
   }
@@ -288,12 +287,11 @@ class Builder {
   }
 
   private shapeVector(shape: Shape): string {
-    if (shape.every((dim) => typeof dim === 'number'))
-      return this.constant('int64', [shape.length], shape as number[]);
+    if (shape.every((dim) => typeof dim === 'number')) return this.constant('int64', [shape.length], shape);
     const parts = shape.map((dim) =>
       typeof dim === 'number' ? this.constant('int64', [1], [dim]) : this.size(dim),
     );
-    if (parts.length === 1) return parts[0]!;
+    if (parts.length === 1) return parts[0];
     const name = this.fresh('shape');
     this.nodes.push({ type: 'Concat', domain: '', inputs: parts, outputs: [name], attributes: { axis: 0 } });
     return name;
@@ -325,7 +323,7 @@ class Builder {
     const simplified = simplify(body.outputs, given);
     const inner = new Builder(simplified.canonical, this);
     const order = inner.orderWithSizes(
-      simplified.order.filter((node) => !given.has(node.outputs[0]!)),
+      simplified.order.filter((node) => !given.has(node.outputs[0])),
       given,
     );
     const used = usedOutputs(order, [...body.outputs, ...inner.sizeSources], simplified.canonical);

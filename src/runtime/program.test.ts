@@ -66,8 +66,8 @@ describe('feeds', () => {
     };
     const results = await evaluate(outputs, feeds);
     for (const dtype of dtypes) {
-      const [a, b, c, d] = feeds[dtype]!;
-      const expected = (feeds[dtype]!.constructor as typeof Float32Array).of(...([a, c, b, d] as number[]));
+      const [a, b, c, d] = feeds[dtype];
+      const expected = (feeds[dtype].constructor as typeof Float32Array).of(...([a, c, b, d] as number[]));
       expect(results[dtype]).toEqual(expected);
     }
   });
@@ -88,7 +88,7 @@ describe('feeds', () => {
       graph.scalar('float32', 1),
     );
     const feeds = Object.fromEntries(names.map((name, i) => [name, Float32Array.of(2 ** i)]));
-    const results = await evaluate({ y, add: leaves[1]! }, { ...feeds, bank: Float32Array.of(100, 200) });
+    const results = await evaluate({ y, add: leaves[1] }, { ...feeds, bank: Float32Array.of(100, 200) });
     expect(results).toEqual({ y: Float32Array.of(364), add: Float32Array.of(2) });
   });
 });
@@ -168,9 +168,9 @@ describe('fetches', () => {
   test('a bank that is read as a whole too, and a stack that is read too, stay right', async () => {
     const bank = graph.input('bank', 'float32', [2, 2]);
     const [a, b] = graph.unstack(bank);
-    const swapped = graph.stack([b!, a!]);
+    const swapped = graph.stack([b, a]);
     const results = await evaluate(
-      { swapped, total: graph.sum(graph.multiply(swapped, bank)), whole: bank, part: a!, again: swapped },
+      { swapped, total: graph.sum(graph.multiply(swapped, bank)), whole: bank, part: a, again: swapped },
       { bank: Float32Array.of(1, 2, 3, 4) },
     );
     expect(results).toEqual({
@@ -228,7 +228,7 @@ test('an error inside a run is reported and the program lives on', async () => {
 test('1,000 runs of one program keep the memory flat', async () => {
   const a = graph.input('a', 'float32', [64, 64]);
   const loss = graph.sum(graph.square(graph.softmax(graph.matmul(a, a))));
-  const program = await compile({ loss, gradient: graph.gradients(loss, [a])[0]! });
+  const program = await compile({ loss, gradient: graph.gradients(loss, [a])[0] });
   program.bind({ a: Float32Array.from({ length: 4096 }, (_, i) => Math.sin(i)) });
   const run = async (times: number): Promise<number> => {
     for (let i = 0; i < times; i++) await program.run();

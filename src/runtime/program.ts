@@ -124,7 +124,7 @@ export class Program<Names extends string = string> {
     this.checkSizes();
     const fetched = await this.session.run(this.inputs, this.outputs);
     for (const [name, port] of this.fetches) {
-      if (this.outputs[port.values[0]!] === null) this.results[name] = collect(port, fetched);
+      if (this.outputs[port.values[0]] === null) this.results[name] = collect(port, fetched);
     }
     return this.results as Results<Names>;
   }
@@ -163,10 +163,10 @@ export class Program<Names extends string = string> {
     const shape = dims.map((dim) => (dim < 0 ? data.length / known : dim));
     const open = dims.findIndex((dim) => dim < 0);
     if (open >= 0 && target === this.inputs) {
-      this.sizes.set(name, { dim: tensor.shape[open] as string, size: shape[open]! });
+      this.sizes.set(name, { dim: tensor.shape[open] as string, size: shape[open] });
     }
     if (!sliced) {
-      target[values[0]!] = new OrtTensor(tensor.dtype, data as Float32Array, shape);
+      target[values[0]] = new OrtTensor(tensor.dtype, data as Float32Array, shape);
       return;
     }
     const size = data.length / values.length;
@@ -178,8 +178,8 @@ export class Program<Names extends string = string> {
 }
 
 function collect(port: Port, fetched: InferenceSession.OnnxValueMapType): TensorData {
-  const parts = port.values.map((value) => (fetched[value] as OrtTensor).data as TensorData);
-  if (parts.length === 1) return parts[0]!;
+  const parts = port.values.map((value) => fetched[value].data as TensorData);
+  if (parts.length === 1) return parts[0];
   const joined = allocate(
     port.tensor.dtype,
     parts.reduce((length, part) => length + part.length, 0),

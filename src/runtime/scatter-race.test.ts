@@ -24,7 +24,7 @@ test('scatterAdd and the gradient of gather: the same bits on two threads, 50 ti
   const spread = broadcastTo(reshape(rows, [ROWS, 1]), [ROWS, WIDTH]);
   const [gradient] = gradients(sum(multiply(gather(table, rows), updates)), [table]);
   const program = await compile(
-    { scattered: scatterAdd(table, spread, updates, 0), gradient: gradient! },
+    { scattered: scatterAdd(table, spread, updates, 0), gradient: gradient },
     { threads: 2 },
   );
   const ids = skewedRows();
@@ -32,7 +32,7 @@ test('scatterAdd and the gradient of gather: the same bits on two threads, 50 ti
   const expected = new Float32Array(TABLE * WIDTH);
   for (let row = 0; row < ROWS; row++) {
     for (let column = 0; column < WIDTH; column++)
-      expected[ids[row]! * WIDTH + column]! += values[row * WIDTH + column]!;
+      expected[ids[row] * WIDTH + column] += values[row * WIDTH + column];
   }
   program.bind({ table: new Float32Array(TABLE * WIDTH), rows: ids, updates: values });
   expect(new Set(ids).size).toBeLessThan(TABLE);

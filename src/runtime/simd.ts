@@ -53,9 +53,7 @@ export function compileElementwise(
   memory: WasmMemory,
 ): ElementwiseKernel {
   const nodes = topologicalOrder(Object.values(outputs));
-  const inputs = nodes.flatMap((node) =>
-    inputName(node.outputs[0]!) === undefined ? [] : [node.outputs[0]!],
-  );
+  const inputs = nodes.flatMap((node) => (inputName(node.outputs[0]) === undefined ? [] : [node.outputs[0]]));
   const vectors = inputs.filter((tensor) => tensor.rank === 1);
   const scalars = inputs.filter((tensor) => tensor.rank === 0);
   const parameters = [I32, I32, ...vectors.map(() => I32), ...scalars.map(() => F32)];
@@ -63,8 +61,8 @@ export function compileElementwise(
   const compute = instantiate(bytes, memory);
   return {
     run: (arrays, values, start, end) => {
-      const bases = vectors.map((tensor) => arrays[inputName(tensor)!]!.byteOffset);
-      const numbers = scalars.map((tensor) => values[inputName(tensor)!]!);
+      const bases = vectors.map((tensor) => arrays[inputName(tensor)!].byteOffset);
+      const numbers = scalars.map((tensor) => values[inputName(tensor)!]);
       compute(start * 4, end * 4, ...bases, ...numbers);
     },
   };
@@ -90,9 +88,9 @@ function encodeFunction(
   const body: number[] = [];
   for (const node of nodes) {
     const register = registers.get(node)!;
-    const value = constantValue(node.outputs[0]!);
+    const value = constantValue(node.outputs[0]);
     if (value !== undefined) {
-      const single = new Uint8Array(Float32Array.of(value[0]!).buffer);
+      const single = new Uint8Array(Float32Array.of(value[0]).buffer);
       before.push(0x43, ...single, ...simd(SPLAT), ...set(register));
     } else if (scalarOf.has(node)) {
       before.push(...get(scalarOf.get(node)!), ...simd(SPLAT), ...set(register));

@@ -41,9 +41,7 @@ export async function gradientError(
   program.bindKnown(data.map((numbers, i) => [`x${i}`, numbers] as const));
   program.bind({ weights: randomNumbers(seed + 99, count(output.shape as number[]), 0.5, 1.5) });
   const first = await program.run();
-  const analytic = derived.map((_, i) =>
-    Float64Array.from((first as Record<string, Float64Array>)[`g${i}`]!),
-  );
+  const analytic = derived.map((_, i) => Float64Array.from((first as Record<string, Float64Array>)[`g${i}`]));
   const lossOf = async (): Promise<number> => (await program.run()).loss[0] as number;
 
   let worst = 0;
@@ -51,13 +49,13 @@ export async function gradientError(
   for (const part of analytic) for (const value of part) scale = Math.max(scale, Math.abs(value));
   for (const [i, numbers] of data.entries()) {
     for (let j = 0; j < numbers.length; j++) {
-      const original = numbers[j]!;
+      const original = numbers[j];
       numbers[j] = original + step;
       const above = await lossOf();
       numbers[j] = original - step;
       const below = await lossOf();
       numbers[j] = original;
-      worst = Math.max(worst, Math.abs((above - below) / (2 * step) - analytic[i]![j]!));
+      worst = Math.max(worst, Math.abs((above - below) / (2 * step) - analytic[i][j]));
     }
   }
   await program.release();

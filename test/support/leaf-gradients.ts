@@ -22,7 +22,7 @@ export async function leafGradientError(
   const program = await compile({ loss, ...Object.fromEntries(derived.map((g, i) => [`gradient${i}`, g])) });
   program.bindKnown(feeds);
   const first = (await program.run()) as Readonly<Record<string, Float64Array>>;
-  const analytic = derived.map((_, i) => Float64Array.from(first[`gradient${i}`]!));
+  const analytic = derived.map((_, i) => Float64Array.from(first[`gradient${i}`]));
   const lossNow = async (): Promise<number> => (await program.run()).loss[0] as number;
 
   let worst = 0;
@@ -35,13 +35,13 @@ export async function leafGradientError(
     const count = Math.min(samples, numbers.length);
     for (let n = 0; n < count; n++) {
       const at = samples < numbers.length ? random.integer(numbers.length) : n;
-      const original = numbers[at]!;
+      const original = numbers[at];
       numbers[at] = original + step;
       const above = await lossNow();
       numbers[at] = original - step;
       const below = await lossNow();
       numbers[at] = original;
-      const difference = Math.abs((above - below) / (2 * step) - analytic[i]![at]!);
+      const difference = Math.abs((above - below) / (2 * step) - analytic[i][at]);
       worst = Number.isNaN(difference) ? Infinity : Math.max(worst, difference);
     }
   }

@@ -11,7 +11,7 @@ export interface Nd {
 
 /** Row-major position of an index. */
 function offsetOf(shape: readonly number[], index: readonly number[]): number {
-  return shape.reduce((offset, size, axis) => offset * size + index[axis]!, 0);
+  return shape.reduce((offset, size, axis) => offset * size + index[axis], 0);
 }
 
 /** Every index of a shape, in row-major order. */
@@ -21,8 +21,8 @@ export function* indices(shape: readonly number[]): Generator<number[]> {
     const index: number[] = new Array<number>(shape.length);
     let rest = flat;
     for (let axis = shape.length - 1; axis >= 0; axis--) {
-      index[axis] = rest % shape[axis]!;
-      rest = Math.floor(rest / shape[axis]!);
+      index[axis] = rest % shape[axis];
+      rest = Math.floor(rest / shape[axis]);
     }
     yield index;
   }
@@ -41,7 +41,7 @@ export function at(array: Nd, index: readonly number[]): number {
       array.shape,
       own.map((i, axis) => (array.shape[axis] === 1 ? 0 : i)),
     )
-  ]!;
+  ];
 }
 
 /** The broadcast shape of several. */

@@ -54,9 +54,9 @@ export function distance(actual: ArrayLike<number>, expected: ArrayLike<number>)
   let worst = 0;
   let scale = 1;
   for (let i = 0; i < actual.length; i++) {
-    const difference = Math.abs(actual[i]! - expected[i]!);
+    const difference = Math.abs(actual[i] - expected[i]);
     worst = Number.isNaN(difference) ? Infinity : Math.max(worst, difference);
-    scale = Math.max(scale, Math.abs(expected[i]!));
+    scale = Math.max(scale, Math.abs(expected[i]));
   }
   return worst / scale;
 }

@@ -41,7 +41,7 @@ export function nonZero(seed: number, shape: readonly number[], gap = 0.1): Oper
 export function distinct(seed: number, shape: readonly number[], lane: 0 | 1 = 0): Operand {
   const length = count(shape);
   const keys = randomNumbers(seed, length);
-  const order = Array.from(keys.keys()).sort((i, j) => keys[i]! - keys[j]!);
+  const order = Array.from(keys.keys()).sort((i, j) => keys[i] - keys[j]);
   const data = new Float64Array(length);
   order.forEach((position, rank) => (data[position] = (rank - Math.floor(length / 2)) / 8 + lane / 16));
   return { shape, data };
@@ -94,9 +94,9 @@ async function runIn(dtype: 'float32' | 'float64', sample: Sample): Promise<Outc
   const results = (await program.run()) as Record<string, Float64Array>;
   await program.release();
   return {
-    value: Float64Array.from(results['value']!),
+    value: Float64Array.from(results['value']),
     shape,
-    gradients: derived.map((_, i) => Float64Array.from(results[`g${i}`]!)),
+    gradients: derived.map((_, i) => Float64Array.from(results[`g${i}`])),
   };
 }
 
@@ -107,9 +107,9 @@ export function relativeDifference(a: ArrayLike<number>, b: ArrayLike<number>): 
   let scale = 1;
   for (let i = 0; i < a.length; i++) {
     if (Object.is(a[i], b[i])) continue;
-    const difference = Math.abs(a[i]! - b[i]!);
+    const difference = Math.abs(a[i] - b[i]);
     worst = Number.isNaN(difference) ? Infinity : Math.max(worst, difference);
-    scale = Math.max(scale, Math.abs(b[i]!));
+    scale = Math.max(scale, Math.abs(b[i]));
   }
   return worst / scale;
 }
@@ -125,7 +125,7 @@ export async function checkSample(sample: Sample): Promise<void> {
   const single = await runIn('float32', sample);
   expect(relativeDifference(single.value, double.value), 'float32 against float64').toBeLessThan(1e-5);
   single.gradients.forEach((gradient, i) => {
-    const difference = relativeDifference(gradient, double.gradients[i]!);
+    const difference = relativeDifference(gradient, double.gradients[i]);
     expect(difference, `float32 gradient ${i} against float64`).toBeLessThan(1e-5);
   });
   if (sample.differentiable === false) return;

@@ -38,7 +38,7 @@ export interface ReferenceInputs {
 /** Cuts a flat array into rows. */
 export function matrix(flat: ArrayLike<number>, columns: number): number[][] {
   return Array.from({ length: flat.length / columns }, (_, row) =>
-    Array.from({ length: columns }, (_, column) => flat[row * columns + column]!),
+    Array.from({ length: columns }, (_, column) => flat[row * columns + column]),
   );
 }
 
@@ -65,14 +65,14 @@ export function expertWeights(
 
 /** `x W` for one row. */
 export function rowTimes(x: readonly number[], weight: Matrix): number[] {
-  return weight[0]!.map((_, column) =>
-    x.reduce((total, value, row) => total + value * weight[row]![column]!, 0),
+  return weight[0].map((_, column) =>
+    x.reduce((total, value, row) => total + value * weight[row][column], 0),
   );
 }
 
 /** `a · b` */
 export function dot(a: readonly number[], b: readonly number[]): number {
-  return a.reduce((total, value, i) => total + value * b[i]!, 0);
+  return a.reduce((total, value, i) => total + value * b[i], 0);
 }
 
 /** `∫ 2/√π e^(−t²)` by its power series: enough digits for |x| < 4. */
@@ -107,10 +107,10 @@ export function referenceExpert(
   activation: ActivationName,
 ): number[] {
   const f = referenceActivation[activation];
-  const raised = rowTimes(x, weights.up).map((value, i) => value + weights.upBias[i]!);
+  const raised = rowTimes(x, weights.up).map((value, i) => value + weights.upBias[i]);
   const gate = weights.gate && rowTimes(x, weights.gate);
-  const inner = raised.map((value, i) => (gate ? f(gate[i]!) * value : f(value)));
-  return rowTimes(inner, weights.down).map((value, i) => value + weights.downBias[i]!);
+  const inner = raised.map((value, i) => (gate ? f(gate[i]) * value : f(value)));
+  return rowTimes(inner, weights.down).map((value, i) => value + weights.downBias[i]);
 }
 
 /** A router's decision about every token, with everything it was made of. */
@@ -146,11 +146,11 @@ export function referenceRouting(
   const experts = probabilities.map((row) =>
     row
       .map((_, expert) => expert)
-      .sort((a, b) => row[b]! - row[a]! || a - b)
+      .sort((a, b) => row[b] - row[a] || a - b)
       .slice(0, topK),
   );
   const gates = probabilities.map((row, t) => {
-    const chosen = experts[t]!.map((expert) => row[expert]!);
+    const chosen = experts[t].map((expert) => row[expert]);
     const total = chosen.reduce((a, b) => a + b, 0) + 1e-9;
     return normalizeGates ? chosen.map((value) => value / total) : chosen;
   });
@@ -164,9 +164,9 @@ export function referenceRouting(
     const f = new Array<number>(numExperts).fill(0);
     const P = new Array<number>(numExperts).fill(0);
     for (const t of tokens) {
-      for (const expert of experts[t]!) f[expert]! += 1 / (tokens.length * topK);
+      for (const expert of experts[t]) f[expert] += 1 / (tokens.length * topK);
       for (let expert = 0; expert < numExperts; expert++)
-        P[expert]! += probabilities[t]![expert]! / tokens.length;
+        P[expert] += probabilities[t][expert] / tokens.length;
     }
     realTokens.push(tokens.length);
     fractions.push(f);
@@ -175,7 +175,7 @@ export function referenceRouting(
   balance /= Math.max(1, realTokens.filter((count) => count > 0).length);
 
   const real = mask.reduce((a, b) => a + b, 0);
-  const z = logits.reduce((total, row, t) => total + (mask[t]! * logSumExp(row) ** 2) / Math.max(1, real), 0);
+  const z = logits.reduce((total, row, t) => total + (mask[t] * logSumExp(row) ** 2) / Math.max(1, real), 0);
   return { logits, probabilities, experts, gates, fractions, realTokens, balance, z };
 }
 
@@ -197,7 +197,7 @@ export function referenceKept(
     mask,
   }: { capacity?: number; groups?: number; mask?: readonly number[] | undefined },
 ): boolean[][] {
-  const topK = experts[0]!.length;
+  const topK = experts[0].length;
   const perGroup = experts.length / groups;
   const kept = experts.map((row) => row.map(() => false));
   for (let group = 0; group < groups; group++) {
@@ -205,10 +205,10 @@ export function referenceKept(
     for (let rank = 0; rank < topK; rank++) {
       for (let t = group * perGroup; t < (group + 1) * perGroup; t++) {
         if (mask && mask[t] !== 1) continue;
-        const expert = experts[t]![rank]!;
+        const expert = experts[t][rank];
         const before = taken.get(expert) ?? 0;
         taken.set(expert, before + 1);
-        kept[t]![rank] = before < capacity;
+        kept[t][rank] = before < capacity;
       }
     }
   }
@@ -240,12 +240,12 @@ export function referenceLayer(options: ReferenceOptions, inputs: ReferenceInput
   const output = hidden.map((x, t) => {
     const y = x.map(() => 0);
     for (let rank = 0; rank < topK; rank++) {
-      const expert = routing.experts[t]![rank]!;
-      if (mask[t] === 1) load[expert]! += 1;
-      if (mask[t] === 1 && !kept[t]![rank]) dropped++;
-      if (!kept[t]![rank]) continue;
+      const expert = routing.experts[t][rank];
+      if (mask[t] === 1) load[expert] += 1;
+      if (mask[t] === 1 && !kept[t][rank]) dropped++;
+      if (!kept[t][rank]) continue;
       const result = referenceExpert(x, expertWeights(parameters, expert, options), activation);
-      result.forEach((value, i) => (y[i]! += routing.gates[t]![rank]! * value));
+      result.forEach((value, i) => (y[i] += routing.gates[t][rank] * value));
     }
     return y;
   });

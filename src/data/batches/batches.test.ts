@@ -81,7 +81,7 @@ describe('random windows', () => {
     const starts = new Set<number>();
     for (let step = 0; step < 20; step++) {
       const { tokens, targets } = source.next();
-      for (let row = 0; row < 4; row++) starts.add(tokens[row * 16]!);
+      for (let row = 0; row < 4; row++) starts.add(tokens[row * 16]);
       expect(Math.max(...targets)).toBeLessThan(18);
     }
     expect([...starts].sort()).toEqual([0, 1]);
@@ -91,7 +91,7 @@ describe('random windows', () => {
     const bins = new Array<number>(10).fill(0);
     for (let step = 0; step < 2500; step++) {
       const { tokens } = source.next();
-      for (let row = 0; row < 4; row++) bins[Math.floor(tokens[row * 16]! / 100)]!++;
+      for (let row = 0; row < 4; row++) bins[Math.floor(tokens[row * 16] / 100)]++;
     }
     for (const bin of bins) expect(Math.abs(bin - 1000)).toBeLessThan(150);
   });
@@ -127,7 +127,7 @@ describe('permutation', () => {
   it('mixes: hardly any element follows its neighbour or stays', () => {
     const image = Array.from({ length: 10_000 }, (_, index) => permute(77, 10_000, index));
     expect(image.filter((value, index) => value === index).length).toBeLessThan(10);
-    expect(image.filter((value, index) => value === image[index - 1]! + 1).length).toBeLessThan(10);
+    expect(image.filter((value, index) => value === image[index - 1] + 1).length).toBeLessThan(10);
   });
   it('works where 32 bits do not suffice', () => {
     const count = 2 ** 40 + 17;
@@ -145,7 +145,7 @@ describe('shuffled windows', () => {
     const starts: number[] = [];
     for (let step = 0; step < 31; step++) {
       const { tokens } = source.next();
-      for (let row = 0; row < 4; row++) starts.push(tokens[row * 16]!);
+      for (let row = 0; row < 4; row++) starts.push(tokens[row * 16]);
       if (step === 15) expect(source.epoch).toBe(1);
     }
     const [first, second] = [starts.slice(0, 62), starts.slice(62)];
@@ -172,7 +172,7 @@ describe('sequential windows', () => {
             batches++;
             targets.forEach((target, index) => {
               if (mask[index]) {
-                expect(target).toBe(tokens[index]! + 1);
+                expect(target).toBe(tokens[index] + 1);
                 seen.push(target);
               } else expect([tokens[index], target]).toEqual([999, ignoredTarget]);
             });

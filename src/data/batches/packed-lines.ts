@@ -77,7 +77,7 @@ export class PackedLines implements BatchSource {
 
   #token(): number {
     const { tokens } = this.#current;
-    return this.#offset < tokens.length ? tokens[this.#offset]! : this.#separator;
+    return this.#offset < tokens.length ? tokens[this.#offset] : this.#separator;
   }
 
   #advance(): void {

@@ -41,7 +41,7 @@ class LineRows {
     batch.tokens[at] = this.#begin;
     for (let column = 0; column < count; column++) {
       if (column > 0) batch.tokens[at + column] = line[column - 1]!;
-      batch.targets[at + column] = column < line.length ? line[column]! : this.#end;
+      batch.targets[at + column] = column < line.length ? line[column] : this.#end;
     }
     batch.mask.fill(1, at, at + count);
     batch.languages!.fill(language, at, at + count);

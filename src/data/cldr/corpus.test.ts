@@ -60,12 +60,12 @@ describe('lines', () => {
       expect(line.meaning).toEqual(meaning);
       expect(texts[line.language]).toBe(line.text);
       texts.forEach((text, language) => {
-        letters[language]! += text.match(/\p{L}/gu)?.length ?? 0;
-        own[language]! += text.replace(/[^\p{L}]/gu, '').match(scripts[language]!)?.length ?? 0;
+        letters[language] += text.match(/\p{L}/gu)?.length ?? 0;
+        own[language] += text.replace(/[^\p{L}]/gu, '').match(scripts[language])?.length ?? 0;
       });
     }
     corpus.languages.forEach((language, index) =>
-      expect(own[index]! / letters[index]!, language.code).toBeGreaterThan(0.85),
+      expect(own[index] / letters[index], language.code).toBeGreaterThan(0.85),
     );
   });
 
@@ -75,7 +75,7 @@ describe('lines', () => {
     const lines = Array.from({ length: 60 }, (_, index) => corpus.line('validation', index));
     expect(new Set(lines.map((line) => `${line.language} ${contentOf(line.meaning)}`)).size).toBe(60);
     for (let index = 1; index < 60; index++)
-      expect(lines[index]!.meaning).not.toEqual(lines[index - 1]!.meaning);
+      expect(lines[index].meaning).not.toEqual(lines[index - 1].meaning);
     expect(() => corpus.line('validation', 60)).toThrow('lines are numbered 0 to 59');
   });
 
@@ -96,7 +96,7 @@ describe('lines', () => {
       if (texts.has(line.text) || contents.has(contentOf(line.meaning)))
         throw new Error(`line ${index} is in validation: ${line.text}`);
       trained.add(line.text);
-      perLanguage[line.language]!++;
+      perLanguage[line.language]++;
     }
     // Worth modelling: hardly a line comes twice, and no language is starved.
     expect(trained.size).toBeGreaterThan(58_500);

@@ -108,7 +108,7 @@ export class CldrCorpus implements LineCorpus {
 
   /** Speaks any meaning in one language. */
   speak(meaning: Meaning, language: number): string {
-    return this.#speakers[language]!.sentence(meaning.pieces);
+    return this.#speakers[language].sentence(meaning.pieces);
   }
 
   /** Versions of the data that decide the text, for the record of a run. */

@@ -32,7 +32,7 @@ const percent = (value: number): Piece => ({ say: 'number', style: 'percent', va
 const date = (style: DateStyle, at: number): Piece => ({ say: 'date', style, at });
 const group = (...parts: readonly Piece[]): Piece => ({ say: 'group', parts });
 const list = (type: 'conjunction' | 'disjunction' | 'unit', items: readonly Piece[]): Piece =>
-  items.length === 1 ? items[0]! : { say: 'list', type, items };
+  items.length === 1 ? items[0] : { say: 'list', type, items };
 
 /** A day from 1950 to 2049, at midnight, in minutes since 1970. */
 const drawDay = (random: RandomStream): number => (random.integer(36_500) - 7_305) * minutesPerDay;

@@ -60,7 +60,7 @@ async function split(path: string, files: readonly TextRange[], fraction: number
     before -= length;
     return false;
   });
-  const file = files[index]!;
+  const file = files[index];
   const cut = await nextLine(file, file.start + before);
   const train = [...files.slice(0, index), { ...file, end: cut }].filter((range) => range.end > range.start);
   const validation = [{ ...file, start: cut }, ...files.slice(index + 1)].filter(
@@ -87,11 +87,7 @@ async function nextLine(file: TextRange, at: number): Promise<number> {
     if (found >= 0 && from + found + 1 < file.end) return from + found + 1;
   }
   let character = at;
-  while (
-    character < file.end &&
-    character - from < bytes.length &&
-    (bytes[character - from]! & 0xc0) === 0x80
-  )
+  while (character < file.end && character - from < bytes.length && (bytes[character - from] & 0xc0) === 0x80)
     character++;
   return character;
 }

@@ -82,7 +82,7 @@ export async function* readText(range: TextRange): AsyncGenerator<string> {
       if (!isUtf8(whole)) {
         const offset = first + firstInvalidByte(whole);
         throw new Error(
-          `${range.path} is not UTF-8: byte ${offset} (0x${hex(bytes[offset - first]!)}) begins no character; convert the file to UTF-8`,
+          `${range.path} is not UTF-8: byte ${offset} (0x${hex(bytes[offset - first])}) begins no character; convert the file to UTF-8`,
         );
       }
       waiting += decoder.decode(whole);
@@ -106,7 +106,7 @@ const hex = (byte: number): string => byte.toString(16).padStart(2, '0');
 /** Bytes up to the last complete character, if the rest may be the beginning of one. */
 function lengthOfWholeCharacters(bytes: Buffer): number {
   for (let back = 1; back <= Math.min(3, bytes.length); back++) {
-    const byte = bytes[bytes.length - back]!;
+    const byte = bytes[bytes.length - back];
     if (byte < 0x80) return bytes.length;
     if (byte >= 0xc0) return characterLength(byte) > back ? bytes.length - back : bytes.length;
   }
@@ -118,7 +118,7 @@ const characterLength = (lead: number): number => (lead < 0x80 ? 1 : lead < 0xe0
 function firstInvalidByte(bytes: Buffer): number {
   let at = 0;
   while (at < bytes.length) {
-    const length = characterLength(bytes[at]!);
+    const length = characterLength(bytes[at]);
     if (at + length > bytes.length || !isUtf8(bytes.subarray(at, at + length))) return at;
     at += length;
   }
@@ -128,7 +128,7 @@ function firstInvalidByte(bytes: Buffer): number {
 /** Where a text may be cut: before the last white space that follows something else. */
 function lastCut(text: string): number {
   for (let at = text.length - 1; at > 0; at--) {
-    if (/\p{White_Space}/u.test(text[at]!) && /\P{White_Space}/u.test(text[at - 1]!)) return at;
+    if (/\p{White_Space}/u.test(text[at]) && /\P{White_Space}/u.test(text[at - 1])) return at;
   }
   if (text.length < longestPiece) return 0;
   const last = text.charCodeAt(text.length - 1);

@@ -96,7 +96,7 @@ export async function openTokens(
     const header = { formatVersion, source, content, bytesPerToken, length } satisfies z.output<
       typeof headerSchema
     >;
-    await writeFile(temporary, JSON.stringify(header), { flush: true } as Parameters<typeof writeFile>[2]);
+    await writeFile(temporary, JSON.stringify(header), { flush: true });
     await rename(temporary, `${base}.json`);
   } catch (error) {
     await rm(temporary, { force: true });
@@ -147,8 +147,8 @@ async function writeTokens(
     const write = async (ids: ArrayLike<number>): Promise<void> => {
       const bytes = Buffer.alloc(ids.length * bytesPerToken);
       for (let index = 0; index < ids.length; index++) {
-        if (bytesPerToken === 2) bytes.writeUInt16LE(ids[index]!, 2 * index);
-        else bytes.writeUInt32LE(ids[index]!, 4 * index);
+        if (bytesPerToken === 2) bytes.writeUInt16LE(ids[index], 2 * index);
+        else bytes.writeUInt32LE(ids[index], 4 * index);
       }
       await file.writeFile(bytes);
       hash.update(bytes);

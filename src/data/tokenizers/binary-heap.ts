@@ -9,7 +9,7 @@ export class BinaryHeap<T> {
     let at = items.length;
     while (at > 0) {
       const parent = (at - 1) >> 1;
-      if (!this.before(item, items[parent]!)) break;
+      if (!this.before(item, items[parent])) break;
       items[at] = items[parent]!;
       at = parent;
     }
@@ -26,8 +26,8 @@ export class BinaryHeap<T> {
     for (;;) {
       let child = 2 * at + 1;
       if (child >= items.length) break;
-      if (child + 1 < items.length && this.before(items[child + 1]!, items[child]!)) child++;
-      if (!this.before(items[child]!, last)) break;
+      if (child + 1 < items.length && this.before(items[child + 1], items[child])) child++;
+      if (!this.before(items[child], last)) break;
       items[at] = items[child]!;
       at = child;
     }

@@ -19,7 +19,7 @@ const bytes = new Map(byteCharacters.map((character, byte) => [character, byte])
 export function bytesOf(token: string): Uint8Array | undefined {
   const out = new Uint8Array(token.length);
   for (let i = 0; i < token.length; i++) {
-    const byte = bytes.get(token[i]!);
+    const byte = bytes.get(token[i]);
     if (byte === undefined) return undefined;
     out[i] = byte;
   }

@@ -97,8 +97,8 @@ export class BytePairTokenizer implements Tokenizer {
   decode(ids: ArrayLike<number>): string {
     const parts: Uint8Array[] = [];
     for (let i = 0; i < ids.length; i++) {
-      const bytes = this.#bytes[ids[i]!];
-      if (bytes && !this.#skipped.has(ids[i]!)) parts.push(bytes);
+      const bytes = this.#bytes[ids[i]];
+      if (bytes && !this.#skipped.has(ids[i])) parts.push(bytes);
     }
     return this.#decoder.decode(Buffer.concat(parts));
   }
@@ -134,7 +134,7 @@ export class BytePairTokenizer implements Tokenizer {
       if (!ids) {
         ids = mergePairs(
           this.#table,
-          Array.from(this.#encoder.encode(word), (byte) => this.#byteIds[byte]!),
+          Array.from(this.#encoder.encode(word), (byte) => this.#byteIds[byte]),
         );
         if (word.length <= longestCachedWord) {
           if (this.#words.size >= cacheCapacity) this.#words.clear();

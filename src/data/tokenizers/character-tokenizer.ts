@@ -91,7 +91,7 @@ export class CharacterTokenizer implements Tokenizer {
   decode(ids: ArrayLike<number>): string {
     let text = '';
     for (let i = 0; i < ids.length; i++) {
-      text += this.characters[ids[i]!] ?? '\uFFFD';
+      text += this.characters[ids[i]] ?? '\uFFFD';
     }
     return text;
   }

@@ -102,7 +102,7 @@ function readJson(path: string): unknown {
 }
 
 function invalid(path: string, error: z.ZodError, prefix?: string): Error {
-  const issue = error.issues[0]!;
+  const issue = error.issues[0];
   const key = [...(prefix ? [prefix] : []), ...issue.path].join('.') || 'the file';
   return new Error(`${path} is not a tokenizer.json: ${key}: ${issue.message}`);
 }

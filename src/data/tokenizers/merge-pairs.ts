@@ -28,7 +28,7 @@ export function mergePairs(table: MergeTable, ids: number[]): number[] {
   const previous = Int32Array.from({ length: count }, (_, index) => index - 1);
   const heap = new BinaryHeap<number>((a, b) => a < b);
   const rankAt = (at: number): number | undefined =>
-    next[at]! < count ? table.ranks.get(ids[at]! * table.size + ids[next[at]!]!) : undefined;
+    next[at] < count ? table.ranks.get(ids[at] * table.size + ids[next[at]]) : undefined;
   const offer = (at: number): void => {
     const rank = rankAt(at);
     if (rank !== undefined) heap.push(rank * positions + at);
@@ -39,12 +39,12 @@ export function mergePairs(table: MergeTable, ids: number[]): number[] {
     const rank = (entry - at) / positions;
     // The entry is stale if its left part is gone or has another right neighbour by now.
     if (ids[at] === -1 || rankAt(at) !== rank) continue;
-    const right = next[at]!;
+    const right = next[at];
     ids[at] = table.merged[rank]!;
     ids[right] = -1;
     next[at] = next[right]!;
-    if (next[at]! < count) previous[next[at]!] = at;
-    if (previous[at]! >= 0) offer(previous[at]!);
+    if (next[at] < count) previous[next[at]] = at;
+    if (previous[at] >= 0) offer(previous[at]);
     offer(at);
   }
   return ids.filter((id) => id !== -1);

@@ -40,7 +40,7 @@ export interface Tokenizer {
 export function separatorOf(tokenizer: Tokenizer): number {
   if (tokenizer.special.eos !== undefined) return tokenizer.special.eos;
   const newline = tokenizer.encode('\n');
-  if (newline.length === 1) return newline[0]!;
+  if (newline.length === 1) return newline[0];
   throw new RangeError(
     'the tokenizer has no end-of-text token and no single token for a newline: lines cannot be separated',
   );

@@ -120,7 +120,7 @@ describe('byte pairs', () => {
     const idOfByte = byteCharacters.map((character) => vocabulary.indexOf(character));
     for (const word of text.match(pattern)!) {
       const entry = words.get(word) ?? {
-        ids: Array.from(bytes.encode(word), (byte) => idOfByte[byte]!),
+        ids: Array.from(bytes.encode(word), (byte) => idOfByte[byte]),
         count: 0,
       };
       entry.count++;
@@ -130,11 +130,11 @@ describe('byte pairs', () => {
       const counts = new Map<number, number>();
       for (const { ids, count } of words.values()) {
         for (let at = 0; at + 1 < ids.length; at++) {
-          const pair = ids[at]! * 1000 + ids[at + 1]!;
+          const pair = ids[at] * 1000 + ids[at + 1];
           counts.set(pair, (counts.get(pair) ?? 0) + count);
         }
       }
-      const [best] = [...counts].sort((a, b) => b[1] - a[1] || a[0] - b[0])[0]!;
+      const [best] = [...counts].sort((a, b) => b[1] - a[1] || a[0] - b[0])[0];
       expect([left, right]).toEqual([Math.floor(best / 1000), best % 1000]);
       for (const entry of words.values()) {
         const next: number[] = [];
@@ -142,7 +142,7 @@ describe('byte pairs', () => {
           if (entry.ids[at] === left && entry.ids[at + 1] === right) {
             next.push(merged);
             at++;
-          } else next.push(entry.ids[at]!);
+          } else next.push(entry.ids[at]);
         }
         entry.ids = next;
       }
@@ -161,7 +161,7 @@ describe('byte pairs', () => {
       parts.push(
         (word * 2_654_435_761)
           .toString(36)
-          .replace(/\d/g, (digit) => 'aeiouhnrst'[Number(digit)]!)
+          .replace(/\d/g, (digit) => 'aeiouhnrst'[Number(digit)])
           .slice(0, 2 + (word % 7)),
       );
     }

@@ -73,7 +73,7 @@ export class WordCounter {
       const { left, right } = best;
       merges.push([left, right, vocabulary.length]);
       pairs.merge(left, right, vocabulary.length);
-      vocabulary.push(vocabulary[left]! + vocabulary[right]!);
+      vocabulary.push(vocabulary[left] + vocabulary[right]);
     }
     const end = vocabulary.length;
     return new BytePairTokenizer({
@@ -98,11 +98,11 @@ class PairCounts {
   constructor(counts: ReadonlyMap<string, number>, idOfByte: readonly number[]) {
     const encoder = new TextEncoder();
     for (const [text, count] of counts) {
-      const ids = Int32Array.from(encoder.encode(text), (byte) => idOfByte[byte]!);
+      const ids = Int32Array.from(encoder.encode(text), (byte) => idOfByte[byte]);
       for (let start = 0; start < ids.length; start += longestWord) {
         const piece = ids.slice(start, start + longestWord);
         const word = this.#words.push({ ids: piece, length: piece.length, count }) - 1;
-        for (let at = 0; at + 1 < piece.length; at++) this.#change(piece[at]!, piece[at + 1]!, count, word);
+        for (let at = 0; at + 1 < piece.length; at++) this.#change(piece[at], piece[at + 1], count, word);
       }
     }
     for (const [pair, count] of this.#counts) this.#heap.push({ pair, count });
@@ -129,7 +129,7 @@ class PairCounts {
     const places = new Set(this.#places.get(pair) ?? []);
     this.#places.delete(pair);
     for (const index of places) {
-      const word = this.#words[index]!;
+      const word = this.#words[index];
       const { ids, count } = word;
       let write = 0;
       for (let read = 0; read < word.length; read++, write++) {
@@ -138,12 +138,12 @@ class PairCounts {
           continue;
         }
         if (write > 0) {
-          const before = ids[write - 1]!;
+          const before = ids[write - 1];
           this.#change(before, left, -count, index);
           risen.add(this.#change(before, merged, count, index));
         }
         if (read + 2 < word.length) {
-          const after = ids[read + 2]!;
+          const after = ids[read + 2];
           this.#change(right, after, -count, index);
           risen.add(this.#change(merged, after, count, index));
         }

@@ -5,18 +5,7 @@
 import { customGradient } from '../gradients.js';
 import { applyOne, type Operator } from '../operator.js';
 import { ShapeError, isFloat, type Tensor } from '../tensor.js';
-import {
-  abs,
-  add,
-  exp,
-  log,
-  maximum,
-  multiply,
-  negate,
-  square,
-  subtract,
-  unary,
-} from './arithmetic.js';
+import { abs, add, exp, log, maximum, multiply, negate, square, subtract, unary } from './arithmetic.js';
 
 /** `1 / (1 + e⁻ˣ)` */
 export const sigmoid = unary('sigmoid', 'Sigmoid', (g, _x, y) => multiply(g, multiply(y, subtract(1, y))));
@@ -28,7 +17,7 @@ const isPositiveOperator: Operator = {
   name: 'isPositive',
   lower: ({ emit, inputs, outputs, node }) => {
     // A hard sigmoid this steep is a step: one vectorised pass, a sixth of the time that Sign takes.
-    if (node.outputs[0]!.dtype === 'float32') {
+    if (node.outputs[0].dtype === 'float32') {
       emit('HardSigmoid', inputs, { alpha: { float: 3e38 }, beta: { float: 0 } }, { outputs });
     } else emit('Sign', inputs, {}, { outputs });
   },
@@ -56,12 +45,12 @@ const ERFC_COEFFICIENTS = [
 const erfOperator: Operator = {
   name: 'erf',
   lower: ({ emit, constant, inputs: [x], outputs, node }) => {
-    if (node.outputs[0]!.dtype === 'float32') {
-      emit('Erf', [x!], {}, { outputs });
+    if (node.outputs[0].dtype === 'float32') {
+      emit('Erf', [x], {}, { outputs });
       return;
     }
     const number = (value: number): string => constant('float64', [], [value]);
-    const z = emit('Abs', [x!]);
+    const z = emit('Abs', [x]);
     const t = emit('Div', [number(2), emit('Add', [z, number(2)])]);
     const slope = emit('Sub', [emit('Mul', [t, number(4)]), number(2)]);
     let d = number(0);
@@ -69,21 +58,21 @@ const erfOperator: Operator = {
     for (let j = ERFC_COEFFICIENTS.length - 1; j > 0; j--) {
       const sum = emit('Add', [
         emit('Sub', [emit('Mul', [slope, d]), previous]),
-        number(ERFC_COEFFICIENTS[j]!),
+        number(ERFC_COEFFICIENTS[j]),
       ]);
       previous = d;
       d = sum;
     }
     const polynomial = emit('Sub', [
-      emit('Mul', [number(0.5), emit('Add', [number(ERFC_COEFFICIENTS[0]!), emit('Mul', [slope, d])])]),
+      emit('Mul', [number(0.5), emit('Add', [number(ERFC_COEFFICIENTS[0]), emit('Mul', [slope, d])])]),
       previous,
     ]);
     const exponent = emit('Sub', [polynomial, emit('Mul', [z, z])]);
     const complement = emit('Mul', [t, emit('Exp', [exponent])]);
-    emit('Mul', [emit('Sign', [x!]), emit('Sub', [number(1), complement])], {}, { outputs });
+    emit('Mul', [emit('Sign', [x]), emit('Sub', [number(1), complement])], {}, { outputs });
   },
   gradient: ([gradient], { inputs: [x] }) => [
-    multiply(gradient!, multiply(exp(negate(square(x!))), 2 / Math.sqrt(Math.PI))),
+    multiply(gradient!, multiply(exp(negate(square(x))), 2 / Math.sqrt(Math.PI))),
   ],
 };
 
@@ -97,9 +86,9 @@ const geluOperator: Operator = {
   name: 'gelu',
   lower: ({ emit, inputs, outputs }) => void emit('Gelu', inputs, {}, { outputs, domain: 'com.microsoft' }),
   gradient: ([gradient], { inputs: [x] }) => {
-    const cumulative = multiply(add(erf(multiply(x!, Math.SQRT1_2)), 1), 0.5);
-    const density = multiply(exp(multiply(square(x!), -0.5)), 1 / Math.sqrt(2 * Math.PI));
-    return [multiply(gradient!, add(cumulative, multiply(x!, density)))];
+    const cumulative = multiply(add(erf(multiply(x, Math.SQRT1_2)), 1), 0.5);
+    const density = multiply(exp(multiply(square(x), -0.5)), 1 / Math.sqrt(2 * Math.PI));
+    return [multiply(gradient!, add(cumulative, multiply(x, density)))];
   },
 };
 

@@ -67,8 +67,8 @@ function binary(
     gradient:
       rule &&
       (([gradient], { inputs: [a, b], outputs: [output] }) => {
-        const parts = rule(gradient!, a!, b!, output!);
-        return [parts[0] && sumTo(parts[0], a!.shape), parts[1] && sumTo(parts[1], b!.shape)];
+        const parts = rule(gradient!, a, b, output);
+        return [parts[0] && sumTo(parts[0], a.shape), parts[1] && sumTo(parts[1], b.shape)];
       }),
   };
   return (a, b) => {
@@ -129,7 +129,7 @@ export function unary(
   const operator: Operator = {
     name,
     lower: ({ emit, inputs, outputs }) => void emit(onnxType, inputs, {}, { outputs }),
-    gradient: rule && (([gradient], { inputs: [x], outputs: [output] }) => [rule(gradient!, x!, output!)]),
+    gradient: rule && (([gradient], { inputs: [x], outputs: [output] }) => [rule(gradient!, x, output)]),
   };
   return (x) => {
     const onIntegers = name === 'negate' || name === 'abs' || name === 'sign';
@@ -224,8 +224,8 @@ export function logicalNot(x: Tensor): Tensor {
 const castOperator: Operator = {
   name: 'cast',
   lower: ({ emit, inputs, outputs, node }) =>
-    void emit('Cast', inputs, { to: `dtype:${node.outputs[0]!.dtype}` }, { outputs }),
-  gradient: ([gradient], { inputs: [x] }) => [isFloat(x!.dtype) ? cast(gradient!, x!.dtype) : undefined],
+    void emit('Cast', inputs, { to: `dtype:${node.outputs[0].dtype}` }, { outputs }),
+  gradient: ([gradient], { inputs: [x] }) => [isFloat(x.dtype) ? cast(gradient!, x.dtype) : undefined],
 };
 
 /** The same values in another dtype; a bool becomes 0 or 1, a float is cut towards zero. */
@@ -236,7 +236,7 @@ export function cast(x: Tensor, dtype: Tensor['dtype']): Tensor {
 const whereOperator: Operator = {
   name: 'where',
   lower: ({ emit, inputs, outputs, node }) => {
-    if (node.outputs[0]!.dtype !== 'bool') {
+    if (node.outputs[0].dtype !== 'bool') {
       emit('Where', inputs, {}, { outputs });
       return;
     }
@@ -246,8 +246,8 @@ const whereOperator: Operator = {
   },
   gradient: ([gradient], { inputs: [condition, a, b] }) => [
     undefined,
-    sumTo(where(condition!, gradient!, 0), a!.shape),
-    sumTo(where(condition!, 0, gradient!), b!.shape),
+    sumTo(where(condition, gradient!, 0), a.shape),
+    sumTo(where(condition, 0, gradient!), b.shape),
   ],
 };
 

@@ -38,7 +38,7 @@ operatorTest(
         floats(seed + 1, [groups * outGroup, inGroup, high.kernel, wide.kernel]),
       ],
       build: ([x, weight]) =>
-        conv2d(x!, weight!, {
+        conv2d(x, weight, {
           stride: [high.stride, wide.stride],
           padding: [high.padding, wide.padding],
           dilation: [high.dilation, wide.dilation],
@@ -50,11 +50,11 @@ operatorTest(
           for (let c = 0; c < inGroup; c++) {
             for (let i = 0; i < high.kernel; i++) {
               for (let j = 0; j < wide.kernel; j++) {
-                const row = y! * high.stride + i * high.dilation - high.padding;
-                const column = z! * wide.stride + j * wide.dilation - wide.padding;
+                const row = y * high.stride + i * high.dilation - high.padding;
+                const column = z * wide.stride + j * wide.dilation - wide.padding;
                 if (row < 0 || column < 0 || row >= high.size || column >= wide.size) continue;
-                const channel = Math.floor(o! / outGroup) * inGroup + c;
-                sum += at(weight!, [o!, c, i, j]) * at(x!, [n!, channel, row, column]);
+                const channel = Math.floor(o / outGroup) * inGroup + c;
+                sum += at(weight, [o, c, i, j]) * at(x, [n, channel, row, column]);
               }
             }
           }
@@ -71,16 +71,16 @@ operatorTest(
       floats(seed, [batch, groups * inGroup, time.size]),
       floats(seed + 1, [groups * outGroup, inGroup, time.kernel]),
     ],
-    build: ([x, weight]) => conv1d(x!, weight!, { ...time, groups }),
+    build: ([x, weight]) => conv1d(x, weight, { ...time, groups }),
     reference: ([x, weight]) =>
       tabulate([batch, groups * outGroup, time.out], ([n, o, t]) => {
         let sum = 0;
         for (let c = 0; c < inGroup; c++) {
           for (let i = 0; i < time.kernel; i++) {
-            const position = t! * time.stride + i * time.dilation - time.padding;
+            const position = t * time.stride + i * time.dilation - time.padding;
             if (position < 0 || position >= time.size) continue;
-            const channel = Math.floor(o! / outGroup) * inGroup + c;
-            sum += at(weight!, [o!, c, i]) * at(x!, [n!, channel, position]);
+            const channel = Math.floor(o / outGroup) * inGroup + c;
+            sum += at(weight, [o, c, i]) * at(x, [n, channel, position]);
           }
         }
         return sum;

@@ -50,9 +50,9 @@ function composed(x: Tensor, weight: Tensor, settings: Settings): Tensor {
   const weights = splitGroups(weight, 0, settings.groups);
   const groups = inputs.map((part, group) => {
     let total: Tensor | undefined;
-    for (let row = 0; row < height!; row++) {
-      for (let column = 0; column < width!; column++) {
-        const kernel = element(weights[group]!, row, column);
+    for (let row = 0; row < height; row++) {
+      for (let column = 0; column < width; column++) {
+        const kernel = element(weights[group], row, column);
         const term = matmul(kernel, flatten(window(part, outputShape, row, column, settings)));
         total = total ? add(total, term) : term;
       }
@@ -60,7 +60,7 @@ function composed(x: Tensor, weight: Tensor, settings: Settings): Tensor {
     return total!;
   });
   const joined = concat(groups, 1);
-  return reshape(joined, [outputShape[0]!, outChannels!, outputShape[2]!, outputShape[3]!]);
+  return reshape(joined, [outputShape[0], outChannels, outputShape[2], outputShape[3]]);
 }
 
 function splitGroups(x: Tensor, axis: number, groups: number): readonly Tensor[] {
@@ -84,20 +84,20 @@ const convOperator: Operator = {
   gradient: ([gradient], { inputs: [x, weight], attributes }) => {
     const settings = attributes as unknown as Settings;
     const { stride, padding, dilation, groups } = settings;
-    const [, , height, width] = weight!.shape as number[];
-    const padded = padBoth(x!, padding);
+    const [, , height, width] = weight.shape as number[];
+    const padded = padBoth(x, padding);
     const inputs = splitGroups(padded, 1, groups);
     const outputs = splitGroups(gradient!, 1, groups);
-    const weights = splitGroups(weight!, 0, groups);
+    const weights = splitGroups(weight, 0, groups);
     const parts = inputs.map((part, group) => {
-      const g = flatten(outputs[group]!);
+      const g = flatten(outputs[group]);
       let forInput: Tensor | undefined;
       const forWeight: Tensor[] = [];
-      for (let row = 0; row < height!; row++) {
-        for (let column = 0; column < width!; column++) {
+      for (let row = 0; row < height; row++) {
+        for (let column = 0; column < width; column++) {
           const seen = flatten(window(part, gradient!.shape, row, column, settings));
           forWeight.push(sum(matmul(g, seen, { transposeB: true }), 0));
-          const spread = reshape(matmul(element(weights[group]!, row, column), g, { transposeA: true }), [
+          const spread = reshape(matmul(element(weights[group], row, column), g, { transposeA: true }), [
             ...part.shape.slice(0, 2),
             ...gradient!.shape.slice(2),
           ]);
@@ -112,17 +112,17 @@ const convOperator: Operator = {
         }
       }
       const kernel = transpose(stack(forWeight), [1, 2, 0]);
-      return { forInput: forInput!, forWeight: reshape(kernel, weights[group]!.shape) };
+      return { forInput: forInput!, forWeight: reshape(kernel, weights[group].shape) };
     });
     const inputGradient = concat(
       parts.map((part) => part.forInput),
       1,
     );
     const cropped = slice(
-      slice(inputGradient, 2, padding[0], padding[0] + (x!.shape[2] as number)),
+      slice(inputGradient, 2, padding[0], padding[0] + (x.shape[2] as number)),
       3,
       padding[1],
-      padding[1] + (x!.shape[3] as number),
+      padding[1] + (x.shape[3] as number),
     );
     return [
       cropped,
@@ -136,8 +136,8 @@ const convOperator: Operator = {
 
 function outShape(x: Shape, weight: Shape, { stride, padding, dilation }: Settings): number[] {
   const spatial = [0, 1].map((i) => {
-    const reach = dilation[i]! * ((weight[i + 2] as number) - 1) + 1;
-    return Math.floor(((x[i + 2] as number) + 2 * padding[i]! - reach) / stride[i]!) + 1;
+    const reach = dilation[i] * ((weight[i + 2] as number) - 1) + 1;
+    return Math.floor(((x[i + 2] as number) + 2 * padding[i] - reach) / stride[i]) + 1;
   });
   return [x[0] as number, weight[0] as number, ...spatial];
 }
@@ -164,8 +164,7 @@ export function conv2d(x: Tensor, weight: Tensor, options: Conv2dOptions = {}): 
   if (!atLeast(1, [...stride, ...dilation, groups]) || !atLeast(0, padding))
     fail('need whole strides, dilations and groups ≥ 1 and padding ≥ 0');
   const [outChannels, inChannels] = weight.shape as number[];
-  if (x.shape[1] !== inChannels! * groups || outChannels! % groups !== 0)
-    fail(`do not fit ${groups} group(s)`);
+  if (x.shape[1] !== inChannels * groups || outChannels % groups !== 0) fail(`do not fit ${groups} group(s)`);
   const shape = outShape(x.shape, weight.shape, settings);
   if (shape.some((size) => size < 1)) fail('leave no output: the kernel is larger than the padded input');
   if (x.dtype === 'float64') return composed(x, weight, settings);
@@ -189,12 +188,12 @@ export function conv1d(
     throw new ShapeError(`conv1d: ${x.toString()} and weight ${weight.toString()} must be 3-D`);
   }
   const { stride = 1, padding = 0, dilation = 1, groups = 1 } = options;
-  const flat = (t: Tensor): Tensor => reshape(t, [t.shape[0]!, t.shape[1]!, 1, t.shape[2]!]);
+  const flat = (t: Tensor): Tensor => reshape(t, [t.shape[0], t.shape[1], 1, t.shape[2]]);
   const result = conv2d(flat(x), flat(weight), {
     stride: [1, stride],
     padding: [0, padding],
     dilation: [1, dilation],
     groups,
   });
-  return reshape(result, [result.shape[0]!, result.shape[1]!, result.shape[3]!]);
+  return reshape(result, [result.shape[0], result.shape[1], result.shape[3]]);
 }

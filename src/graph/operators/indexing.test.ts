@@ -41,14 +41,14 @@ describe('operators with gradients', () => {
     fc
       .tuple(target, shapes({ maxRank: 2, maxSize: 4, minSize: 0 }))
       .map(([{ shape, axis, seed, indexType: dtype }, indexShape]): Sample => {
-        const index = wholes(seed + 1, indexShape, shape[axis]!);
+        const index = wholes(seed + 1, indexShape, shape[axis]);
         return {
           operands: [floats(seed, shape)],
-          build: ([x]) => graph.gather(x!, indexTensor(index, dtype), axis),
+          build: ([x]) => graph.gather(x, indexTensor(index, dtype), axis),
           reference: ([x]) =>
             tabulate([...shape.slice(0, axis), ...indexShape, ...shape.slice(axis + 1)], (place) => {
               const chosen = at(index, place.slice(axis, axis + indexShape.length));
-              return at(x!, [...place.slice(0, axis), chosen, ...place.slice(axis + indexShape.length)]);
+              return at(x, [...place.slice(0, axis), chosen, ...place.slice(axis + indexShape.length)]);
             }),
         };
       }),
@@ -57,12 +57,12 @@ describe('operators with gradients', () => {
   operatorTest(
     'gatherElements: duplicates, smaller index',
     withIndices.map(({ shape, axis, seed, indexShape, indexType: dtype }): Sample => {
-      const index = wholes(seed + 1, indexShape, shape[axis]!);
+      const index = wholes(seed + 1, indexShape, shape[axis]);
       return {
         operands: [floats(seed, shape)],
-        build: ([x]) => graph.gatherElements(x!, indexTensor(index, dtype), axis),
+        build: ([x]) => graph.gatherElements(x, indexTensor(index, dtype), axis),
         reference: ([x]) =>
-          tabulate(indexShape, (place) => at(x!, replaced(place, axis, tableAt(index, place)))),
+          tabulate(indexShape, (place) => at(x, replaced(place, axis, tableAt(index, place)))),
       };
     }),
     15,
@@ -70,16 +70,16 @@ describe('operators with gradients', () => {
   operatorTest(
     'scatterAdd: duplicates, smaller index',
     withIndices.map(({ shape, axis, seed, indexShape, indexType: dtype }): Sample => {
-      const index = wholes(seed + 1, indexShape, shape[axis]!);
+      const index = wholes(seed + 1, indexShape, shape[axis]);
       return {
         operands: [floats(seed, shape), floats(seed + 2, indexShape)],
-        build: ([x, updates]) => graph.scatterAdd(x!, indexTensor(index, dtype), updates!, axis),
+        build: ([x, updates]) => graph.scatterAdd(x, indexTensor(index, dtype), updates, axis),
         reference: ([x, updates]) =>
           tabulate(shape, (place) => {
-            let total = at(x!, place);
+            let total = at(x, place);
             for (const from of indices(indexShape)) {
               const to = replaced(from, axis, tableAt(index, from));
-              if (to.every((i, a) => i === place[a])) total += tableAt(updates!, from);
+              if (to.every((i, a) => i === place[a])) total += tableAt(updates, from);
             }
             return total;
           }),
@@ -93,17 +93,17 @@ describe('operators with gradients', () => {
     fc
       .tuple(shapes({ minRank: 1, maxRank: 3, maxSize: 5 }), fc.nat(4), fc.boolean(), seeds)
       .map(([shape, some, largest, seed]): Sample => {
-        const size = shape[shape.length - 1]!;
+        const size = shape[shape.length - 1];
         const k = 1 + (some % size);
         return {
           operands: [distinct(seed, shape)],
-          build: ([x]) => graph.topK(x!, k, { largest }).values,
+          build: ([x]) => graph.topK(x, k, { largest }).values,
           reference: ([x]) =>
             tabulate([...shape.slice(0, -1), k], (place) => {
               const line = Array.from({ length: size }, (_, i) =>
-                at(x!, replaced(place, shape.length - 1, i)),
+                at(x, replaced(place, shape.length - 1, i)),
               );
-              return line.sort((a, b) => (largest ? b - a : a - b))[place[shape.length - 1]!]!;
+              return line.sort((a, b) => (largest ? b - a : a - b))[place[shape.length - 1]];
             }),
         };
       }),
@@ -136,10 +136,10 @@ describe('operators with gradients', () => {
           const vector = (values: number[]): graph.Tensor => graph.constant('int64', [values.length], values);
           return {
             operands: [floats(seed + 1, [rows, ...rest])],
-            build: ([x]) => graph.exchangeRows(x!, vector(index), vector(inverse), { repeats, open }),
+            build: ([x]) => graph.exchangeRows(x, vector(index), vector(inverse), { repeats, open }),
             reference: ([x]) =>
               tabulate([places, ...rest], ([place, ...others]) =>
-                index[place!]! < rows ? at(x!, [index[place!]!, ...others]) : 0,
+                index[place] < rows ? at(x, [index[place], ...others]) : 0,
               ),
           };
         }),
@@ -156,7 +156,7 @@ test('gather along a run-time number of indices: the gradient adds up duplicates
   const table = graph.input('table', 'float64', [3, 2]);
   const ids = graph.input('ids', 'int32', ['tokens']);
   const [gradient] = graph.gradients(graph.sum(graph.gather(table, ids)), [table]);
-  expect(await numbersOf(gradient!, { ids: Int32Array.of(2, 0, 2, 2) })).toEqual([1, 1, 0, 0, 3, 3]);
+  expect(await numbersOf(gradient, { ids: Int32Array.of(2, 0, 2, 2) })).toEqual([1, 1, 0, 0, 3, 3]);
   const batches = graph.input('ids', 'int32', ['batch', 'tokens']);
   expect(() => graph.gradients(graph.sum(graph.gather(table, batches)), [table])).toThrow(
     /gather: its gradient needs static indices or a single run-time size, not \[batch, tokens\]/,
@@ -223,5 +223,5 @@ test('choosing the indices is no differentiable act: only the values carry a gra
   const { values, indices: chosen } = graph.topK(x, 2);
   const weighted = graph.multiply(values, graph.cast(chosen, 'float64'));
   const [gradient] = graph.gradients(graph.sum(weighted), [x]);
-  expect(await numbersOf(gradient!, { x: Float64Array.of(1, 4, 2, 3) })).toEqual([0, 1, 0, 3]);
+  expect(await numbersOf(gradient, { x: Float64Array.of(1, 4, 2, 3) })).toEqual([0, 1, 0, 3]);
 });

@@ -39,27 +39,27 @@ const gatherOperator: Operator = {
     void emit('Gather', inputs, { axis: node.attributes['axis'] as number }, { outputs }),
   gradient: ([gradient], { inputs: [x, indices], attributes }) => {
     const axis = attributes['axis'] as number;
-    const offset = axis + indices!.rank;
+    const offset = axis + indices.rank;
     const g = gradient!;
     // Flatten the index axes into one, spread the indices over the other axes, and add element by element:
     // ScatterElements, because ScatterND with a reduction races on duplicates (microsoft/onnxruntime#18048).
     const flat = reshape(g, [
-      ...x!.shape.slice(0, axis),
-      elementCount(indices!.shape),
+      ...x.shape.slice(0, axis),
+      elementCount(indices.shape),
       ...g.shape.slice(offset),
     ]);
     const column = reshape(
-      indices!,
+      indices,
       flat.shape.map((dim, i) => (i === axis ? dim : 1)),
     );
-    return [scatterAdd(zerosLike(x!), broadcastTo(column, flat.shape), flat, axis)];
+    return [scatterAdd(zerosLike(x), broadcastTo(column, flat.shape), flat, axis)];
   },
 };
 
 /** Element count as a dim, which a single run-time size can be but a product of several cannot. */
 function elementCount(shape: Shape): Dim {
   const sizes = shape.filter((dim) => dim !== 1);
-  if (sizes.length === 1) return sizes[0]!;
+  if (sizes.length === 1) return sizes[0];
   if (sizes.every((dim) => typeof dim === 'number')) return sizeOf(sizes);
   throw new ShapeError(
     `gather: its gradient needs static indices or a single run-time size, not ${formatShape(shape)}`,
@@ -85,20 +85,20 @@ const exchangeRowsOperator: Operator = {
   name: 'exchangeRows',
   lower: ({ emit, constant, inputs: [x, index], outputs, node }) => {
     if (!node.attributes['open']) {
-      emit('Gather', [x!, index!], { axis: 0 }, { outputs });
+      emit('Gather', [x, index], { axis: 0 }, { outputs });
       return;
     }
-    const { dtype, shape } = node.inputs[0]!;
+    const { dtype, shape } = node.inputs[0];
     const width = sizeOf(shape.slice(1));
     const zeros = constant(dtype, [1, ...(shape.slice(1) as number[])], new Array<number>(width).fill(0));
-    emit('Gather', [emit('Concat', [x!, zeros], { axis: 0 }), index!], { axis: 0 }, { outputs });
+    emit('Gather', [emit('Concat', [x, zeros], { axis: 0 }), index], { axis: 0 }, { outputs });
   },
   gradient: ([gradient], { inputs: [x, index, inverse], attributes }) => {
     const { open, repeats } = attributes as { open: boolean; repeats: number };
-    if (repeats === 1) return [exchangeRows(gradient!, inverse!, index!, { open })];
+    if (repeats === 1) return [exchangeRows(gradient!, inverse, index, { open })];
     // With several copies a row the inverse is no permutation of rows, so its own gradient is not needed as one.
-    const source = open ? concat([gradient!, fill(x!.dtype, [1, ...x!.shape.slice(1)], 0)], 0) : gradient!;
-    return [sum(reshape(gather(source, inverse!), [x!.shape[0]!, repeats, ...x!.shape.slice(1)]), 1)];
+    const source = open ? concat([gradient!, fill(x.dtype, [1, ...x.shape.slice(1)], 0)], 0) : gradient!;
+    return [sum(reshape(gather(source, inverse), [x.shape[0], repeats, ...x.shape.slice(1)]), 1)];
   },
 };
 
@@ -130,7 +130,7 @@ export function exchangeRows(
       `exchangeRows: ${x.toString()} with ${repeats} copies does not fit index ${index.toString()} and inverse ${inverse.toString()}`,
     );
   }
-  const shape = [index.shape[0]!, ...x.shape.slice(1)];
+  const shape = [index.shape[0], ...x.shape.slice(1)];
   return applyOne(exchangeRowsOperator, [x, index, inverse], { dtype: x.dtype, shape }, { repeats, open });
 }
 
@@ -139,7 +139,7 @@ const gatherElementsOperator: Operator = {
   lower: ({ emit, inputs, outputs, node }) =>
     void emit('GatherElements', inputs, { axis: node.attributes['axis'] as number }, { outputs }),
   gradient: ([gradient], { inputs: [x, indices], attributes }) => [
-    scatterAdd(zerosLike(x!), indices!, gradient!, attributes['axis'] as number),
+    scatterAdd(zerosLike(x), indices, gradient!, attributes['axis'] as number),
   ],
 };
 
@@ -178,7 +178,7 @@ const scatterAddOperator: Operator = {
   gradient: ([gradient], { inputs: [, indices], attributes }) => [
     gradient,
     undefined,
-    gatherElements(gradient!, indices!, attributes['axis'] as number),
+    gatherElements(gradient!, indices, attributes['axis'] as number),
   ],
 };
 
@@ -211,12 +211,12 @@ const topKOperator: Operator = {
   name: 'topK',
   lower: ({ emit, constant, inputs, outputs, node }) => {
     const { k, largest } = node.attributes as { k: number; largest: boolean };
-    const used = outputs.map((name, i) => name || `${outputs[1 - i]!}/unused`);
+    const used = outputs.map((name, i) => name || `${outputs[1 - i]}/unused`);
     const attributes = { axis: -1, largest: largest ? 1 : 0, sorted: 1 };
-    emit('TopK', [inputs[0]!, constant('int64', [1], [k])], attributes, { outputs: used });
+    emit('TopK', [inputs[0], constant('int64', [1], [k])], attributes, { outputs: used });
   },
   gradient: ([gradient], { inputs: [x], outputs: [, indices] }) => [
-    gradient && scatterAdd(zerosLike(x!), indices!, gradient, -1),
+    gradient && scatterAdd(zerosLike(x), indices, gradient, -1),
   ],
 };
 
@@ -241,7 +241,7 @@ export function topK(x: Tensor, k: number, { largest = true } = {}): { values: T
     ],
     { k, largest },
   );
-  return { values: values!, indices: indices! };
+  return { values: values, indices: indices };
 }
 
 /** Positions that sort a vector in ascending order, equal elements in their old order: int64 `[size]`. */
@@ -257,7 +257,7 @@ export function invertPermutation(order: Tensor): Tensor {
   if (order.dtype !== 'int64' || order.rank !== 1) {
     throw new ShapeError(`invertPermutation: ${order.toString()} must be an int64 vector`);
   }
-  return scatterAdd(zerosLike(order), order, range(order.shape[0] as Dim), 0);
+  return scatterAdd(zerosLike(order), order, range(order.shape[0]), 0);
 }
 
 /** Index of the largest element of the last axis, the lowest one among equals: int64 without that axis. */

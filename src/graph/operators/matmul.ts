@@ -19,19 +19,19 @@ function lower(lowering: Lowering): void {
   const { emit, outputs, node, constant, shapeVector } = lowering;
   const [a] = node.inputs;
   const [output] = node.outputs;
-  const inner = lastTwo(a!, (node.attributes as Settings).transposeA)[1];
+  const inner = lastTwo(a, (node.attributes as Settings).transposeA)[1];
   // Batches of empty matrices go wrong in ONNX Runtime's FusedMatMul, into which it also turns Transpose and MatMul:
   // over an empty inner axis it writes zeros to the first batch only, and empty results get another batch size.
-  const zero = (): string => constant(a!.dtype, [], [0]);
-  if (inner === 0 || output!.shape.includes(0)) {
-    emit('Expand', [zero(), shapeVector(output!.shape)], {}, { outputs });
+  const zero = (): string => constant(a.dtype, [], [0]);
+  if (inner === 0 || output.shape.includes(0)) {
+    emit('Expand', [zero(), shapeVector(output.shape)], {}, { outputs });
     return;
   }
-  if (output!.rank === 2 || typeof inner === 'number') {
+  if (output.rank === 2 || typeof inner === 'number') {
     lowerProduct(lowering, outputs);
     return;
   }
-  const product = `${outputs[0]!}/product`;
+  const product = `${outputs[0]}/product`;
   lowerProduct(lowering, [product]);
   const filled = emit('Greater', [shapeVector([inner]), constant('int64', [1], [0])]);
   emit('Where', [filled, product, zero()], {}, { outputs });
@@ -41,12 +41,12 @@ function lowerProduct({ emit, inputs, node, constant }: Lowering, outputs: reado
   const { transposeA, transposeB, scale } = node.attributes as Settings;
   const [a, b] = node.inputs;
   // Gemm keeps its factor in single precision.
-  if (a!.rank === 2 && b!.rank === 2 && (a!.dtype === 'float32' || scale === 1)) {
+  if (a.rank === 2 && b.rank === 2 && (a.dtype === 'float32' || scale === 1)) {
     const attributes = { transA: Number(transposeA), transB: Number(transposeB), alpha: { float: scale } };
     emit('Gemm', inputs, attributes, { outputs });
     return;
   }
-  if (a!.dtype === 'float32' && (transposeA || transposeB || scale !== 1)) {
+  if (a.dtype === 'float32' && (transposeA || transposeB || scale !== 1)) {
     const attributes = { transA: Number(transposeA), transB: Number(transposeB), alpha: { float: scale } };
     emit('FusedMatMul', inputs, attributes, { outputs, domain: 'com.microsoft' });
     return;
@@ -56,10 +56,10 @@ function lowerProduct({ emit, inputs, node, constant }: Lowering, outputs: reado
     [perm[rank - 2], perm[rank - 1]] = [rank - 1, rank - 2];
     return emit('Transpose', [name], { perm });
   };
-  const left = transposeA ? swapped(inputs[0]!, a!.rank) : inputs[0]!;
-  const right = transposeB ? swapped(inputs[1]!, b!.rank) : inputs[1]!;
+  const left = transposeA ? swapped(inputs[0], a.rank) : inputs[0];
+  const right = transposeB ? swapped(inputs[1], b.rank) : inputs[1];
   if (scale === 1) emit('MatMul', [left, right], {}, { outputs });
-  else emit('Mul', [emit('MatMul', [left, right]), constant(a!.dtype, [], [scale])], {}, { outputs });
+  else emit('Mul', [emit('MatMul', [left, right]), constant(a.dtype, [], [scale])], {}, { outputs });
 }
 
 const matmulOperator: Operator = {
@@ -69,12 +69,12 @@ const matmulOperator: Operator = {
     const { transposeA, transposeB, scale } = attributes as Settings;
     const g = gradient!;
     const forA = transposeA
-      ? matmul(b!, g, { transposeA: transposeB, transposeB: true, scale })
-      : matmul(g, b!, { transposeB: !transposeB, scale });
+      ? matmul(b, g, { transposeA: transposeB, transposeB: true, scale })
+      : matmul(g, b, { transposeB: !transposeB, scale });
     const forB = transposeB
-      ? matmul(g, a!, { transposeA: true, transposeB: transposeA, scale })
-      : matmul(a!, g, { transposeA: !transposeA, scale });
-    return [sumTo(forA, a!.shape), sumTo(forB, b!.shape)];
+      ? matmul(g, a, { transposeA: true, transposeB: transposeA, scale })
+      : matmul(a, g, { transposeA: !transposeA, scale });
+    return [sumTo(forA, a.shape), sumTo(forB, b.shape)];
   },
 };
 

@@ -37,15 +37,15 @@ function reduction(
       const axesName = constant('int64', [axes.length], axes);
       emit(
         onnxType,
-        [inputs[0]!, axesName],
+        [inputs[0], axesName],
         { keepdims: keepDims ? 1 : 0, noop_with_empty_axes: 1 },
         { outputs },
       );
     },
     gradient: ([gradient], { inputs: [x], outputs: [output], attributes }) => {
       const { axes } = attributes as { axes: number[] };
-      const kept = reducedShape(x!.shape, axes, true);
-      return [rule(reshape(gradient!, kept), x!, reshape(output!, kept), axes)];
+      const kept = reducedShape(x.shape, axes, true);
+      return [rule(reshape(gradient!, kept), x, reshape(output, kept), axes)];
     },
   };
   return (x, axes, keepDims = false) => {
@@ -80,7 +80,7 @@ export const min = reduction('min', 'ReduceMin', spreadOverTies);
 export function mean(x: Tensor, axes?: Axes, keepDims = false): Tensor {
   if (!isFloat(x.dtype)) throw new ShapeError(`mean: ${x.toString()} is not floating point`);
   const resolved = resolveAxes('mean', x, axes);
-  const reduced = resolved.map((axis) => x.shape[axis]!);
+  const reduced = resolved.map((axis) => x.shape[axis]);
   const total = sum(x, resolved, keepDims);
   if (reduced.every((dim) => typeof dim === 'number')) {
     return multiply(total, 1 / Math.max(1, sizeOf(reduced)));
@@ -97,7 +97,7 @@ const cumulativeSumOperator: Operator = {
       reverse: boolean;
     };
     const attributes = { exclusive: exclusive ? 1 : 0, reverse: reverse ? 1 : 0 };
-    emit('CumSum', [inputs[0]!, constant('int64', [], [axis])], attributes, { outputs });
+    emit('CumSum', [inputs[0], constant('int64', [], [axis])], attributes, { outputs });
   },
   gradient: ([gradient], { attributes }) => {
     const { axis, exclusive, reverse } = attributes as { axis: number; exclusive: boolean; reverse: boolean };
@@ -123,7 +123,7 @@ function softmaxLike(name: string, onnxType: string, rule: (g: Tensor, y: Tensor
     lower: ({ emit, inputs, outputs, node }) =>
       void emit(onnxType, inputs, { axis: node.attributes['axis'] as number }, { outputs }),
     gradient: ([gradient], { outputs: [y], attributes }) => [
-      rule(gradient!, y!, attributes['axis'] as number),
+      rule(gradient!, y, attributes['axis'] as number),
     ],
   };
   return (x: Tensor, axis = -1): Tensor => {

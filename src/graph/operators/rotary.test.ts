@@ -27,16 +27,16 @@ operatorTest(
       return {
         operands: [floats(seed, [batch, heads, time, 2 * half])],
         build: ([x], dtype) =>
-          rotatePairs(x!, constant(dtype, [time, half], cosine), constant(dtype, [time, half], sine), {
+          rotatePairs(x, constant(dtype, [time, half], cosine), constant(dtype, [time, half], sine), {
             interleaved,
           }),
         reference: ([x]) =>
-          tabulate(x!.shape, ([n, h, t, i]) => {
-            const pair = interleaved ? Math.floor(i! / 2) : i! % half;
-            const first = interleaved ? i! % 2 === 0 : i! < half;
-            const partner = i! + (first ? 1 : -1) * (interleaved ? 1 : half);
-            const [c, s] = [cosine[t! * half + pair]!, sine[t! * half + pair]!];
-            return at(x!, [n!, h!, t!, i!]) * c + (first ? -s : s) * at(x!, [n!, h!, t!, partner]);
+          tabulate(x.shape, ([n, h, t, i]) => {
+            const pair = interleaved ? Math.floor(i / 2) : i % half;
+            const first = interleaved ? i % 2 === 0 : i < half;
+            const partner = i + (first ? 1 : -1) * (interleaved ? 1 : half);
+            const [c, s] = [cosine[t * half + pair], sine[t * half + pair]];
+            return at(x, [n, h, t, i]) * c + (first ? -s : s) * at(x, [n, h, t, partner]);
           }),
       };
     }),

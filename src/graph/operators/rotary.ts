@@ -11,21 +11,21 @@ const rotateOperator: Operator = {
   name: 'rotatePairs',
   lower: ({ emit, constant, inputs, outputs, node }) => {
     const [x] = node.inputs;
-    const time = x!.shape[2] as number;
-    const batch = x!.shape[0] as number;
+    const time = x.shape[2] as number;
+    const batch = x.shape[0] as number;
     const positions = Array.from({ length: batch * time }, (_, i) => i % time);
     const ids = constant('int64', [batch, time], positions);
     const interleaved = node.attributes['interleaved'] ? 1 : 0;
     emit(
       'RotaryEmbedding',
-      [inputs[0]!, ids, inputs[1]!, inputs[2]!],
+      [inputs[0], ids, inputs[1], inputs[2]],
       { interleaved },
       { outputs, domain: 'com.microsoft' },
     );
   },
   gradient: ([gradient], { inputs: [, cosine, sine], attributes }) => [
     // A rotation's inverse is its transpose: the same rotation by the negative angle.
-    rotatePairs(gradient!, cosine!, negate(sine!), { interleaved: attributes['interleaved'] as boolean }),
+    rotatePairs(gradient!, cosine, negate(sine), { interleaved: attributes['interleaved'] as boolean }),
   ],
 };
 
@@ -45,20 +45,20 @@ export function rotatePairs(x: Tensor, cosine: Tensor, sine: Tensor, { interleav
   const fits =
     x.rank === 4 &&
     [batch, heads, time, half].every(Number.isInteger) &&
-    sameShape(cosine.shape, [time!, half]);
+    sameShape(cosine.shape, [time, half]);
   if (!fits || !sameShape(sine.shape, cosine.shape)) {
     throw new ShapeError(
       `rotatePairs: ${x.toString()} does not fit tables ${cosine.toString()} and ${sine.toString()}`,
     );
   }
   if (x.dtype === 'float32') return applyOne(rotateOperator, [x, cosine, sine], x, { interleaved });
-  const pairs = interleaved ? reshape(x, [batch!, heads!, time!, half, 2]) : x;
+  const pairs = interleaved ? reshape(x, [batch, heads, time, half, 2]) : x;
   const [first, second] = interleaved
-    ? [0, 1].map((i) => reshape(slice(pairs, 4, i, i + 1), [batch!, heads!, time!, half]))
+    ? [0, 1].map((i) => reshape(slice(pairs, 4, i, i + 1), [batch, heads, time, half]))
     : [slice(x, 3, 0, half), slice(x, 3, half, 2 * half)];
-  const a = subtract(multiply(first!, cosine), multiply(second!, sine));
-  const b = add(multiply(second!, cosine), multiply(first!, sine));
+  const a = subtract(multiply(first, cosine), multiply(second, sine));
+  const b = add(multiply(second, cosine), multiply(first, sine));
   if (!interleaved) return concat([a, b], 3);
-  const open = [batch!, heads!, time!, half, 1];
+  const open = [batch, heads, time, half, 1];
   return reshape(concat([reshape(a, open), reshape(b, open)], 4), x.shape);
 }

@@ -38,7 +38,7 @@ const scanOperator: Operator = {
     const { body, reverse } = node.attributes as Settings;
     const carries = body.carryIn.length;
     const steps = body.stepIn.length;
-    const outer = new Map(body.captured.map((tensor, i) => [tensor, inputs[carries + steps + i]!]));
+    const outer = new Map(body.captured.map((tensor, i) => [tensor, inputs[carries + steps + i]]));
     const readsHistory = outputs.slice(outputs.length - carries).some((name) => name !== '');
     const history = readsHistory ? body.carryIn : [];
     const graph = subgraph({
@@ -95,7 +95,7 @@ function differentiate(outputGradients: readonly (Tensor | undefined)[], node: N
     ...captured,
   ];
   const stepGradients = gradients(
-    [...floatCarry.map(([, i]) => body.carryOut[i]!), ...differentiated.map(([tensor]) => tensor)],
+    [...floatCarry.map(([, i]) => body.carryOut[i]), ...differentiated.map(([tensor]) => tensor)],
     sources,
     {
       seeds: [...carryGradient, ...outGradient],
@@ -110,11 +110,11 @@ function differentiate(outputGradients: readonly (Tensor | undefined)[], node: N
     stepIn: [...body.carryIn, ...body.stepIn, ...outGradient],
     carryOut: [
       ...stepGradients.slice(0, floatCarry.length),
-      ...forCapture.map((g, i) => add(captureSum[i]!, g)),
+      ...forCapture.map((g, i) => add(captureSum[i], g)),
     ],
     stepOut: forStep,
   });
-  const arriving = (index: number): Tensor => outputGradients[index] ?? zerosLike(node.outputs[index]!);
+  const arriving = (index: number): Tensor => outputGradients[index] ?? zerosLike(node.outputs[index]);
   const results = applyScan(
     backward,
     [...floatCarry.map(([, i]) => arriving(i)), ...captured.map((tensor) => zerosLike(tensor))],
@@ -140,7 +140,7 @@ function applyScan(
   steps: readonly Tensor[],
   reverse: boolean,
 ): readonly Tensor[] {
-  const length = steps[0]!.shape[0]!;
+  const length = steps[0].shape[0];
   const perStep = [...body.stepOut, ...body.carryIn];
   const types = [
     ...carry,
@@ -177,11 +177,11 @@ export function scan(
 ): ScanStep {
   if (carry.length === 0 || steps.length === 0)
     throw new ShapeError('scan: needs a carry and something to loop over');
-  const length = steps[0]!.shape[0];
+  const length = steps[0].shape[0];
   for (const tensor of steps) {
     if (tensor.rank === 0 || tensor.shape[0] !== length) {
       throw new ShapeError(
-        `scan: ${steps[0]!.toString()} and ${tensor.toString()} differ in their first axis`,
+        `scan: ${steps[0].toString()} and ${tensor.toString()} differ in their first axis`,
       );
     }
   }
@@ -193,9 +193,9 @@ export function scan(
   }
   carryIn.forEach((before, i) => {
     const after = carryOut[i];
-    if (after!.dtype !== before.dtype || !sameShape(after!.shape, before.shape)) {
+    if (after.dtype !== before.dtype || !sameShape(after.shape, before.shape)) {
       throw new ShapeError(
-        `scan: carry ${i} starts as ${before.toString()} but a step makes ${after!.toString()}`,
+        `scan: carry ${i} starts as ${before.toString()} but a step makes ${after.toString()}`,
       );
     }
   });

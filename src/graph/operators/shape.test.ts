@@ -37,8 +37,8 @@ describe('moving numbers', () => {
                 : [1, -1];
         return {
           operands: [floats(seed, shape)],
-          build: ([x]) => graph.reshape(x!, target),
-          reference: ([x]) => ({ shape: target.map((dim) => (dim === -1 ? size : dim)), data: x!.data }),
+          build: ([x]) => graph.reshape(x, target),
+          reference: ([x]) => ({ shape: target.map((dim) => (dim === -1 ? size : dim)), data: x.data }),
         };
       }),
   );
@@ -58,14 +58,14 @@ describe('moving numbers', () => {
           const axes = reversed ? shape.map((_, axis) => shape.length - 1 - axis) : order;
           return {
             operands: [floats(seed, shape)],
-            build: ([x]) => (reversed ? graph.transpose(x!) : graph.transpose(x!, order)),
+            build: ([x]) => (reversed ? graph.transpose(x) : graph.transpose(x, order)),
             reference: ([x]) =>
               tabulate(
-                axes.map((axis) => shape[axis]!),
+                axes.map((axis) => shape[axis]),
                 (index) =>
                   at(
-                    x!,
-                    shape.map((_, axis) => index[axes.indexOf(axis)]!),
+                    x,
+                    shape.map((_, axis) => index[axes.indexOf(axis)]),
                   ),
               ),
           };
@@ -75,11 +75,11 @@ describe('moving numbers', () => {
   operatorTest(
     'broadcastTo',
     fc.tuple(broadcastable(1), shapes({ maxRank: 1 }), seeds).map(([[from], extra, seed]): Sample => {
-      const to = [...extra, ...from!.map((size) => (size === 1 ? 3 : size))];
+      const to = [...extra, ...from.map((size) => (size === 1 ? 3 : size))];
       return {
-        operands: [floats(seed, from!)],
-        build: ([x]) => graph.broadcastTo(x!, to),
-        reference: ([x]) => tabulate(to, (index) => at(x!, index)),
+        operands: [floats(seed, from)],
+        build: ([x]) => graph.broadcastTo(x, to),
+        reference: ([x]) => tabulate(to, (index) => at(x, index)),
       };
     }),
   );
@@ -88,13 +88,13 @@ describe('moving numbers', () => {
     fc
       .tuple(shapeAndAxis, fc.nat(4), fc.nat(4), fc.integer({ min: 1, max: 3 }))
       .map(([{ shape, axis, seed }, a, b, step]): Sample => {
-        const [start, end] = [a, b].map((x) => Math.min(x, shape[axis]!)).sort() as [number, number];
+        const [start, end] = [a, b].map((x) => Math.min(x, shape[axis])).sort() as [number, number];
         return {
           operands: [floats(seed, shape)],
-          build: ([x]) => graph.slice(x!, axis - shape.length, start, end, step),
+          build: ([x]) => graph.slice(x, axis - shape.length, start, end, step),
           reference: ([x]) =>
             tabulate(replaced(shape, axis, Math.ceil((end - start) / step)), (index) =>
-              at(x!, replaced(index, axis, start + index[axis]! * step)),
+              at(x, replaced(index, axis, start + index[axis] * step)),
             ),
         };
       }),
@@ -104,11 +104,11 @@ describe('moving numbers', () => {
     'pad',
     fc.tuple(shapeAndAxis, fc.nat(2), fc.nat(2)).map(([{ shape, axis, seed }, before, after]): Sample => ({
       operands: [floats(seed, shape)],
-      build: ([x]) => graph.pad(x!, axis, before, after),
+      build: ([x]) => graph.pad(x, axis, before, after),
       reference: ([x]) =>
-        tabulate(replaced(shape, axis, before + shape[axis]! + after), (index) => {
-          const from = index[axis]! - before;
-          return from < 0 || from >= shape[axis]! ? 0 : at(x!, replaced(index, axis, from));
+        tabulate(replaced(shape, axis, before + shape[axis] + after), (index) => {
+          const from = index[axis] - before;
+          return from < 0 || from >= shape[axis] ? 0 : at(x, replaced(index, axis, from));
         }),
     })),
     15,
@@ -118,16 +118,16 @@ describe('moving numbers', () => {
     fc
       .tuple(shapeAndAxis, fc.nat(2), fc.integer({ min: 1, max: 3 }), fc.nat(2))
       .map(([{ shape, axis, seed }, start, step, extra]): Sample => {
-        const count = shape[axis]!;
+        const count = shape[axis];
         const size = start + Math.max(0, (count - 1) * step + 1) + extra;
         return {
           operands: [floats(seed, shape)],
-          build: ([x]) => place(x!, axis, start, step, size),
+          build: ([x]) => place(x, axis, start, step, size),
           reference: ([x]) =>
             tabulate(replaced(shape, axis, size), (index) => {
-              const from = (index[axis]! - start) / step;
+              const from = (index[axis] - start) / step;
               return Number.isInteger(from) && from >= 0 && from < count
-                ? at(x!, replaced(index, axis, from))
+                ? at(x, replaced(index, axis, from))
                 : 0;
             }),
         };
@@ -152,8 +152,8 @@ describe('taking apart and joining', () => {
               sizes.reduce((a, b) => a + b),
             ),
             (index) => {
-              let position = index[axis]!;
-              const piece = pieces.find((_, i) => position < sizes[i]! || ((position -= sizes[i]!), false));
+              let position = index[axis];
+              const piece = pieces.find((_, i) => position < sizes[i] || ((position -= sizes[i]), false));
               return at(piece!, replaced(index, axis, position));
             },
           ),
@@ -178,13 +178,13 @@ describe('taking apart and joining', () => {
             ),
           ],
           build: ([x]) => {
-            const piece = graph.split(x!, sizes, axis)[chosen]!;
+            const piece = graph.split(x, sizes, axis)[chosen];
             return graph.multiply(piece, piece);
           },
           reference: ([x]) =>
             tabulate(
-              replaced(shape, axis, sizes[chosen]!),
-              (index) => at(x!, replaced(index, axis, index[axis]! + start)) ** 2,
+              replaced(shape, axis, sizes[chosen]),
+              (index) => at(x, replaced(index, axis, index[axis] + start)) ** 2,
             ),
         };
       }),
@@ -198,14 +198,13 @@ describe('taking apart and joining', () => {
         // Reversed on the way, and the first piece is left out of the product.
         operands: [floats(seed, [pieces, ...shape])],
         build: ([x]) => {
-          const parts = graph.unstack(graph.multiply(x!, 2));
-          return graph.multiply(graph.stack([...parts].reverse()), parts[parts.length - 1]!);
+          const parts = graph.unstack(graph.multiply(x, 2));
+          return graph.multiply(graph.stack([...parts].reverse()), parts[parts.length - 1]);
         },
         reference: ([x]) =>
           tabulate(
             [pieces, ...shape],
-            ([first, ...rest]) =>
-              2 * at(x!, [pieces - 1 - first!, ...rest]) * 2 * at(x!, [pieces - 1, ...rest]),
+            ([first, ...rest]) => 2 * at(x, [pieces - 1 - first, ...rest]) * 2 * at(x, [pieces - 1, ...rest]),
           ),
       })),
   );
@@ -221,7 +220,7 @@ describe('run-time sizes', () => {
     const scaled = pieces.map((piece, i) => graph.multiply(graph.multiply(piece, piece), i + 1));
     const joined = graph.concat(scaled, 0, { size: 6, counts });
     const [gradient] = graph.gradients(graph.sum(joined), [x]);
-    const program = { joined, gradient: gradient! };
+    const program = { joined, gradient: gradient };
     for (const sizes of [
       [1, 2, 3],
       [0, 6, 0],
@@ -230,8 +229,8 @@ describe('run-time sizes', () => {
     ]) {
       const owner = sizes.flatMap((size, i) => new Array<number>(2 * size).fill(i + 1));
       expect(await evaluate(program, { x: data, counts: BigInt64Array.from(sizes, BigInt) })).toEqual({
-        joined: data.map((value, i) => value * value * owner[i]!),
-        gradient: data.map((value, i) => 2 * value * owner[i]!),
+        joined: data.map((value, i) => value * value * owner[i]),
+        gradient: data.map((value, i) => 2 * value * owner[i]),
       });
     }
   });
@@ -240,15 +239,15 @@ describe('run-time sizes', () => {
     const x = graph.input('x', 'float64', [6, 2]);
     const counts = graph.input('counts', 'int64', [2]);
     const [first] = graph.split(x, ['a', 'b'], 0, counts);
-    const loss = graph.sum(first!);
+    const loss = graph.sum(first);
     const [gradient] = graph.gradients(loss, [x]);
     const feeds = { x: data, counts: BigInt64Array.of(2n, 4n) };
-    expect(await evaluate({ loss, gradient: gradient! }, feeds)).toEqual({
+    expect(await evaluate({ loss, gradient: gradient }, feeds)).toEqual({
       loss: Float64Array.of(10),
       gradient: Float64Array.of(1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0),
     });
     // Without the loss nothing cuts x, and nothing knows how long its first piece is.
-    await expect(evaluate({ gradient: gradient! }, feeds)).rejects.toThrow(
+    await expect(evaluate({ gradient: gradient }, feeds)).rejects.toThrow(
       /size 'a'; fetch a tensor that does/,
     );
   });
@@ -259,7 +258,7 @@ describe('run-time sizes', () => {
     const joined = graph.concat([a, b, graph.fill('float64', [1], 5)], 0);
     expect(joined.shape).toEqual(['rows+more+1']);
     const [forA, forB] = graph.gradients(graph.sum(graph.multiply(joined, joined)), [a, b]);
-    const outputs = { joined, forA: forA!, forB: forB!, zeros: graph.zerosLike(joined) };
+    const outputs = { joined, forA: forA, forB: forB, zeros: graph.zerosLike(joined) };
     expect(await evaluate(outputs, { a: Float64Array.of(1, 2), b: Float64Array.of(3) })).toEqual({
       joined: Float64Array.of(1, 2, 3, 5),
       forA: Float64Array.of(2, 4),

@@ -25,12 +25,12 @@ function named(dims: readonly Dim[]): Dim[] {
 
 const reshapeOperator: Operator = {
   name: 'reshape',
-  dims: ({ outputs: [y] }) => named(y!.shape),
+  dims: ({ outputs: [y] }) => named(y.shape),
   lower: ({ emit, inputs, outputs, node, shapeVector }) => {
     // allowzero: a size of 0 means 0 here, never "copy the input's".
-    emit('Reshape', [inputs[0]!, shapeVector(node.outputs[0]!.shape)], { allowzero: 1 }, { outputs });
+    emit('Reshape', [inputs[0], shapeVector(node.outputs[0].shape)], { allowzero: 1 }, { outputs });
   },
-  gradient: ([gradient], { inputs: [x] }) => [reshape(gradient!, x!.shape)],
+  gradient: ([gradient], { inputs: [x] }) => [reshape(gradient!, x.shape)],
 };
 
 /**
@@ -62,7 +62,7 @@ function inferReshape(x: Tensor, shape: Shape): Dim[] {
     if (remaining.length > 0 || from !== to) fail();
     return [...shape];
   }
-  if (remaining.length === 1 && from === to) return shape.map((dim) => (dim === -1 ? remaining[0]! : dim));
+  if (remaining.length === 1 && from === to) return shape.map((dim) => (dim === -1 ? remaining[0] : dim));
   if (remaining.length > 0 || to === 0 || from % to !== 0) fail();
   return shape.map((dim) => (dim === -1 ? from / to : dim));
 }
@@ -100,17 +100,17 @@ export function transpose(
   return applyOne(
     transposeOperator,
     [x],
-    { dtype: x.dtype, shape: axes.map((axis) => x.shape[axis]!) },
+    { dtype: x.dtype, shape: axes.map((axis) => x.shape[axis]) },
     { order: axes },
   );
 }
 
 const broadcastOperator: Operator = {
   name: 'broadcastTo',
-  dims: ({ outputs: [y] }) => named(y!.shape),
+  dims: ({ outputs: [y] }) => named(y.shape),
   lower: ({ emit, inputs, outputs, node, shapeVector }) =>
-    void emit('Expand', [inputs[0]!, shapeVector(node.outputs[0]!.shape)], {}, { outputs }),
-  gradient: ([gradient], { inputs: [x] }) => [sumTo(gradient!, x!.shape)],
+    void emit('Expand', [inputs[0], shapeVector(node.outputs[0].shape)], {}, { outputs }),
+  gradient: ([gradient], { inputs: [x] }) => [sumTo(gradient!, x.shape)],
 };
 
 /**
@@ -128,9 +128,9 @@ export function broadcastTo(x: Tensor, shape: Shape): Tensor {
 
 const fillOperator: Operator = {
   name: 'fill',
-  dims: ({ outputs: [y] }) => named(y!.shape),
+  dims: ({ outputs: [y] }) => named(y.shape),
   lower: ({ emit, outputs, node, shapeVector, constant: make }) => {
-    const { dtype, shape } = node.outputs[0]!;
+    const { dtype, shape } = node.outputs[0];
     emit(
       'Expand',
       [make(dtype, [], [node.attributes['value'] as number]), shapeVector(shape)],
@@ -174,7 +174,7 @@ const concatOperator: Operator = {
   },
   gradient: ([gradient], { inputs, attributes }) => {
     const { axis, pieces } = attributes as { axis: number; pieces: number };
-    const sizes = inputs.slice(0, pieces).map((piece) => piece.shape[axis]!);
+    const sizes = inputs.slice(0, pieces).map((piece) => piece.shape[axis]);
     return split(gradient!, sizes, axis, inputs[pieces]);
   },
 };
@@ -205,7 +205,7 @@ export function concat(
     }
   }
   checkCounts('concat', options.counts, pieces.length);
-  const sizes = pieces.map((piece) => piece.shape[along]!);
+  const sizes = pieces.map((piece) => piece.shape[along]);
   const known = sizes.every((size) => typeof size === 'number') ? sizeOf([sum(sizes)]) : undefined;
   if (known !== undefined && options.size !== undefined && options.size !== known) {
     throw new ShapeError(`concat: pieces of [${sizes.join(', ')}] make ${known}, not ${options.size}`);
@@ -235,19 +235,19 @@ function sum(sizes: readonly Dim[]): number {
 const splitOperator: Operator = {
   name: 'split',
   dims: ({ outputs, inputs, attributes }) =>
-    inputs.length > 1 ? [] : named(outputs.map((piece) => piece.shape[attributes['axis'] as number]!)),
+    inputs.length > 1 ? [] : named(outputs.map((piece) => piece.shape[attributes['axis'] as number])),
   lower: ({ emit, inputs, outputs, node, shapeVector }) => {
     const axis = node.attributes['axis'] as number;
-    const sizes = inputs[1] ?? shapeVector(node.outputs.map((piece) => piece.shape[axis]!));
+    const sizes = inputs[1] ?? shapeVector(node.outputs.map((piece) => piece.shape[axis]));
     // ONNX Runtime's Split writes every output: leaving one out crashes it.
     const first = outputs.find((name) => name !== '')!;
     const pieces = outputs.map((name, i) => name || `${first}/unused${i}`);
-    emit('Split', [inputs[0]!, sizes], { axis }, { outputs: pieces });
+    emit('Split', [inputs[0], sizes], { axis }, { outputs: pieces });
   },
   gradient: (gradients, { inputs: [x, counts], outputs, attributes }) => {
     const axis = attributes['axis'] as number;
-    const pieces = gradients.map((gradient, i) => gradient ?? zerosLike(outputs[i]!));
-    return [concat(pieces, axis, { size: x!.shape[axis]!, counts })];
+    const pieces = gradients.map((gradient, i) => gradient ?? zerosLike(outputs[i]));
+    return [concat(pieces, axis, { size: x.shape[axis], counts })];
   },
 };
 
@@ -260,7 +260,7 @@ const splitOperator: Operator = {
  */
 export function split(x: Tensor, sizes: readonly Dim[], axis: number, counts?: Tensor): readonly Tensor[] {
   const along = normalizeAxis('split', axis, x.rank);
-  const total = x.shape[along]!;
+  const total = x.shape[along];
   if (
     !counts &&
     typeof total === 'number' &&
@@ -318,16 +318,16 @@ const unstackOperator: Operator = {
     const parts = node.outputs.map((_, i) => `${outputs.find((name) => name !== '')!}/part${i}`);
     emit(
       'Split',
-      [inputs[0]!, shapeVector(new Array<number>(count).fill(1))],
+      [inputs[0], shapeVector(new Array<number>(count).fill(1))],
       { axis: 0 },
       { outputs: parts },
     );
     outputs.forEach((output, i) => {
-      if (output !== '') emit('Squeeze', [parts[i]!, make('int64', [1], [0])], {}, { outputs: [output] });
+      if (output !== '') emit('Squeeze', [parts[i], make('int64', [1], [0])], {}, { outputs: [output] });
     });
   },
   gradient: (gradients, { outputs }) => [
-    stack(gradients.map((gradient, i) => gradient ?? zerosLike(outputs[i]!))),
+    stack(gradients.map((gradient, i) => gradient ?? zerosLike(outputs[i]))),
   ],
 };
 
@@ -367,11 +367,11 @@ const sliceOperator: Operator = {
       step: number;
     };
     const vector = (value: number): string => make('int64', [1], [value]);
-    emit('Slice', [inputs[0]!, vector(start), vector(end), vector(axis), vector(step)], {}, { outputs });
+    emit('Slice', [inputs[0], vector(start), vector(end), vector(axis), vector(step)], {}, { outputs });
   },
   gradient: ([gradient], { inputs: [x], attributes }) => {
     const { axis, start, step } = attributes as { axis: number; start: number; step: number };
-    const size = x!.shape[axis] as number;
+    const size = x.shape[axis] as number;
     return [place(gradient!, axis, start, step, size)];
   },
 };
@@ -386,7 +386,7 @@ function insert(shape: Shape, at: number, dim: Dim): Dim[] {
  */
 export function slice(x: Tensor, axis: number, start: number, end: number, step = 1): Tensor {
   const along = normalizeAxis('slice', axis, x.rank);
-  const size = x.shape[along]!;
+  const size = x.shape[along];
   const whole = [start, end].every(isSize) && Number.isInteger(step) && step >= 1;
   if (typeof size !== 'number' || !whole || end > size || start > end) {
     throw new ShapeError(
@@ -403,18 +403,18 @@ const padOperator: Operator = {
   name: 'pad',
   lower: ({ emit, constant: make, inputs, outputs, node }) => {
     const { axis, before, after } = node.attributes as { axis: number; before: number; after: number };
-    const { dtype } = node.outputs[0]!;
+    const { dtype } = node.outputs[0];
     const amounts = make('int64', [2], [before, after]);
     emit(
       'Pad',
-      [inputs[0]!, amounts, make(dtype, [], [0]), make('int64', [1], [axis])],
+      [inputs[0], amounts, make(dtype, [], [0]), make('int64', [1], [axis])],
       { mode: 'constant' },
       { outputs },
     );
   },
   gradient: ([gradient], { inputs: [x], attributes }) => {
     const { axis, before } = attributes as { axis: number; before: number };
-    return [slice(gradient!, axis, before, before + (x!.shape[axis] as number))];
+    return [slice(gradient!, axis, before, before + (x.shape[axis] as number))];
   },
 };
 
@@ -424,7 +424,7 @@ const padOperator: Operator = {
  */
 export function pad(x: Tensor, axis: number, before: number, after: number): Tensor {
   const along = normalizeAxis('pad', axis, x.rank);
-  const size = x.shape[along]!;
+  const size = x.shape[along];
   if (typeof size !== 'number' || !isSize(before) || !isSize(after)) {
     throw new ShapeError(`pad: cannot add ${before} and ${after} to axis ${axis} of ${formatShape(x.shape)}`);
   }
@@ -435,9 +435,9 @@ export function pad(x: Tensor, axis: number, before: number, after: number): Ten
 
 const rangeOperator: Operator = {
   name: 'range',
-  dims: ({ outputs: [y] }) => named(y!.shape),
+  dims: ({ outputs: [y] }) => named(y.shape),
   lower: ({ emit, constant: make, outputs, node, shapeVector }) => {
-    const size = emit('Squeeze', [shapeVector(node.outputs[0]!.shape)]);
+    const size = emit('Squeeze', [shapeVector(node.outputs[0].shape)]);
     emit('Range', [make('int64', [], [0]), size, make('int64', [], [1])], {}, { outputs });
   },
 };

@@ -15,7 +15,7 @@ function subject(
     create: () => new CapacityDispatch(options),
     kept: ({ experts, numExperts, batchSize = 1, training = false, mask }) => {
       const groups = group === 'sequence' ? batchSize : 1;
-      const sizes = { tokens: experts.length / groups, topK: experts[0]!.length, numExperts, training };
+      const sizes = { tokens: experts.length / groups, topK: experts[0].length, numExperts, training };
       const factor = training ? capacityFactor : evalCapacityFactor;
       const share = Math.floor((sizes.tokens * sizes.topK * factor) / numExperts);
       const capacity = places?.(sizes) ?? Math.max(minimumCapacity, share);

@@ -15,7 +15,7 @@ test('rows keep the order of their tokens within an expert', async () => {
   const experts = [[1], [0], [1], [1], [0], [1]];
   const pieces = await expectScene(subject, { experts, numExperts: 2 });
   const tokens = await expectScene(subject, { experts: experts.map(() => [0]), numExperts: 1 });
-  const rows = tokens[0]!;
+  const rows = tokens[0];
   expect(pieces[0]).toEqual([rows[1], rows[4]]);
   expect(pieces[1]).toEqual([rows[0], rows[2], rows[3], rows[5]]);
 });

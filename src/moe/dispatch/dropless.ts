@@ -45,7 +45,7 @@ export class DroplessDispatch implements Dispatch {
       dropped: constant('int32', [], [0]),
       collect: (outputs) => {
         const joined = concat(outputs, 0, { size: totalRows, counts });
-        const rows = reshape(exchangeRows(joined, position, order), [tokens, topK, hidden.shape[1]!]);
+        const rows = reshape(exchangeRows(joined, position, order), [tokens, topK, hidden.shape[1]]);
         return context.tokenMask ? multiply(rows, reshape(context.tokenMask, [tokens, 1, 1])) : rows;
       },
     };

@@ -41,7 +41,7 @@ test.each(Object.keys(activations) as ActivationName[])(
     const hidden = input('hidden', 'float32', [1, 3]);
     const [output] = bank.forward({ pieces: [hidden], totalRows: 1 }, layerContext());
     const x = randomNumbers(2, 3);
-    const actual = await run({ output: output! }, [...data, ['hidden', x]], 'float32');
+    const actual = await run({ output: output }, [...data, ['hidden', x]], 'float32');
     const named = new Map([...data].map(([name, numbers]) => [`experts.${name}`, numbers]));
     const expected = referenceExpert([...x], expertWeights(named, 0, sizes), activation);
     expect(distance(actual.output, expected)).toBeLessThan(1e-6);

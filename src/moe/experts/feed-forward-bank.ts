@@ -59,13 +59,13 @@ export class FeedForwardBank extends Module implements ExpertBank {
       this.downBias,
     ].map((parameter) => parameter && unstack(parameter.tensor));
     const inner = rows.pieces.map((piece, expert) => {
-      const projected = matmul(piece, up![expert]!);
-      const raised = upBias ? add(projected, upBias[expert]!) : projected;
-      return gate ? multiply(apply(matmul(piece, gate[expert]!)), raised) : apply(raised);
+      const projected = matmul(piece, up![expert]);
+      const raised = upBias ? add(projected, upBias[expert]) : projected;
+      return gate ? multiply(apply(matmul(piece, gate[expert])), raised) : apply(raised);
     });
     return this.dropHidden(inner, rows, context).map((hidden, expert) => {
-      const lowered = matmul(hidden, down![expert]!);
-      return downBias ? add(lowered, downBias[expert]!) : lowered;
+      const lowered = matmul(hidden, down![expert]);
+      return downBias ? add(lowered, downBias[expert]) : lowered;
     });
   }
 
@@ -77,14 +77,14 @@ export class FeedForwardBank extends Module implements ExpertBank {
   ): readonly Tensor[] {
     const rate = this.options.expertDropout ?? 0;
     if (!context.training || rate === 0) return inner;
-    const { dtype } = inner[0]!;
+    const { dtype } = inner[0];
     const shape = [rows.totalRows, this.options.intermediateSize];
     const noise = context.noise.request(`${context.site}.experts`, 'uniform', dtype, shape);
-    const sizes = inner.map((piece) => piece.shape[0]!);
+    const sizes = inner.map((piece) => piece.shape[0]);
     const masks = split(noise, sizes, 0, rows.counts);
     const scale = 1 / (1 - rate);
     return inner.map((piece, i) =>
-      multiply(piece, multiply(cast(greaterEqual(masks[i]!, rate), dtype), scale)),
+      multiply(piece, multiply(cast(greaterEqual(masks[i], rate), dtype), scale)),
     );
   }
 }

@@ -32,7 +32,7 @@ const subject = (name: string, settings: Settings): Parameters<typeof routerConf
     },
     permuteExperts: (parameters, order, { hiddenSize }) => {
       const rows = matrix(parameters.get('classifier.weight')!, hiddenSize);
-      return new Map([['classifier.weight', Float64Array.from(order.flatMap((expert) => rows[expert]!))]]);
+      return new Map([['classifier.weight', Float64Array.from(order.flatMap((expert) => rows[expert]))]]);
     },
   };
 };

@@ -3,17 +3,20 @@
  * @module
  */
 import { Command } from 'commander';
-import { CldrCorpus, cldrLanguages, datasets, fetchDatasetByName, type DatasetName } from '../data/index.js';
+import { CldrCorpus, cldrLanguages, datasets, fetchDatasetByName } from '../data/index.js';
 import { numberIn } from './options.js';
 import { formatCount, formatDuration, Progress } from './progress.js';
 
 /** Lists, shows and downloads corpora. */
 export function dataCommand(): Command {
-  const command = new Command('data').description('list, show and download corpora');
+  const command = new Command('data')
+    .description('list, show and download corpora')
+    .addHelpText('after', '\nExample:\n  switchyard data list');
   command
     .command('list')
     .description('corpora that recipes can name')
-    .option('--json', 'print one JSON object')
+    .option('--json', 'print one JSON object: languages, datasets')
+    .addHelpText('after', '\nExample:\n  switchyard data list --json')
     .action(({ json }: { json?: boolean }) => {
       const known = Object.entries(datasets).map(([name, { bytes, url }]) => ({ name, bytes, url }));
       if (json) {
@@ -40,7 +43,7 @@ export function dataCommand(): Command {
       });
       for (let index = 0; index < lines; index++) {
         const { text, language } = corpus.line('train', index);
-        process.stdout.write(`${corpus.languages[language]!.code}\t${text}\n`);
+        process.stdout.write(`${corpus.languages[language].code}\t${text}\n`);
       }
     });
   command
@@ -52,7 +55,7 @@ export function dataCommand(): Command {
     .action(async (name: string, { out }: { out: string }) => {
       const progress = new Progress();
       const began = performance.now();
-      const path = await fetchDatasetByName(name as DatasetName, {
+      const path = await fetchDatasetByName(name, {
         folder: out,
         onProgress: ({ received, total }) =>
           progress.update(() => {

@@ -20,7 +20,7 @@ import { trainingProgress } from './training-progress.js';
 
 interface DemoFlags {
   readonly out: string;
-  readonly set: string[];
+  readonly set?: string[];
   readonly fresh?: boolean;
   readonly json?: boolean;
 }
@@ -40,7 +40,7 @@ export function demoCommand(): Command {
       'train a Switch Transformer and a dense twin on the built-in corpus, and show who handles what',
     )
     .option('-o, --out <folder>', 'folder of the two runs', join('runs', 'demo'))
-    .option('-s, --set <path=value>', 'override a value of the recipe; can be given again', collect, [])
+    .option('-s, --set <path=value>', 'override a value of the recipe; can be given again', collect)
     .option('--fresh', 'delete earlier runs of the demo in the folder')
     .option('--json', 'print one JSON object at the end')
     .addHelpText(
@@ -112,7 +112,7 @@ async function measure(recipe: Recipe, { model, weights, tokenizer }: LoadedMode
     (layer) => new SpecializationTable(layer, names, recipe.model.sparse!.numExperts),
   );
   const report = await evaluator.evaluate(data.validation(), tokenizer, null, ({ batch, experts }) => {
-    if (batch.languages) tables.forEach((table, i) => table.add(batch.languages!, experts[i]!));
+    if (batch.languages) tables.forEach((table, i) => table.add(batch.languages!, experts[i]));
   });
   await evaluator.release();
   data.close();
@@ -129,9 +129,16 @@ async function speak(
   const generator = await Generator.create(model, weights);
   const samples: { language: string; prompt: string; text: string }[] = [];
   for (const [position, language] of languages.entries()) {
-    const line = Array.from(corpus.parallel('validation', 3).texts[position]!);
+    const line = Array.from(corpus.parallel('validation', 3).texts[position]);
     const prompt = line.slice(0, Math.max(4, Math.floor(line.length / 3))).join('');
-    const options = { maxTokens: 96, temperature: 0.5, topK: 0, topP: 0.95, seed: recipe.seed };
+    const options = {
+      maxTokens: 96,
+      temperature: 0.5,
+      topK: 0,
+      topP: 0.95,
+      seed: recipe.seed,
+      vocabSize: tokenizer.vocabSize,
+    };
     const ids: number[] = [];
     // A newline opens the line, as every line of the training text follows one.
     for await (const id of generator.generate(tokenizer.encode(`\n${prompt}`), options)) ids.push(id);
@@ -140,7 +147,7 @@ async function speak(
       prompt,
       text: tokenizer
         .decode(ids)
-        .split('\n')[0]!
+        .split('\n')[0]
         .replace(/\uFFFD+$/, ''),
     });
   }

@@ -5,7 +5,7 @@
 import { Command } from 'commander';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { dataSchema, openTextForEvaluation, openData, type BatchSequence } from '../data/index.js';
+import { openTextForEvaluation, openData, type BatchSequence } from '../data/index.js';
 import { loadStatistics } from '../metrics/index.js';
 import { recipeOfRun } from '../recipes/index.js';
 import { Evaluator, loadModel, runtimeOptions, type LoadedModel } from '../train/index.js';
@@ -41,6 +41,7 @@ Examples:
     )
     .action(async (path: string, flags: EvalFlags) => {
       const loaded = await loadModel(path);
+      for (const line of loaded.warnings) process.stderr.write(`warning: ${line}\n`);
       const shape = { batchSize: flags.batchSize, contextLength: loaded.model.options.contextLength };
       const { sequence, name, close } = await openSequence(path, loaded, flags);
       try {
@@ -84,7 +85,6 @@ async function openSequence(
     throw new Error(`${path} is a model folder without a recipe: say what to measure it on with --data FILE`);
   }
   const recipe = await recipeOfRun(path);
-  const config = dataSchema.parse(recipe.data);
-  const data = await openData(config, { ...shape, cacheFolder: flags.cache, seed: recipe.seed });
+  const data = await openData(recipe.data, { ...shape, cacheFolder: flags.cache, seed: recipe.seed });
   return { sequence: data.validation(), name: `validation set of ${path}`, close: () => data.close() };
 }

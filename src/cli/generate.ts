@@ -50,7 +50,8 @@ Examples:
   switchyard generate runs/shakespeare-switch --prompt "ROMEO:" --temperature 0.7 --top-k 40`,
     )
     .action(async (path: string, flags: GenerateFlags) => {
-      const { model, tokenizer, weights } = await loadModel(path);
+      const { model, tokenizer, weights, warnings } = await loadModel(path);
+      for (const line of warnings) process.stderr.write(`warning: ${line}\n`);
       const prompt = tokenizer.encode(flags.prompt);
       if (prompt.length === 0) throw new Error('--prompt is empty: give at least one character to continue');
       const runtime = runtimeOptions({ device: flags.device, threads: null });
@@ -58,7 +59,12 @@ Examples:
       const ids: number[] = [];
       let printed = '';
       if (!flags.json) process.stdout.write(flags.prompt);
-      const options = { ...flags, maxTokens: flags.tokens, stopToken: tokenizer.special.eos };
+      const options = {
+        ...flags,
+        maxTokens: flags.tokens,
+        vocabSize: tokenizer.vocabSize,
+        stopToken: tokenizer.special.eos,
+      };
       for await (const id of generator.generate(prompt, options)) {
         ids.push(id);
         // A character may need several tokens: whatever still ends in a replacement character waits.

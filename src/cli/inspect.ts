@@ -3,15 +3,11 @@
  * @module
  */
 import { Command } from 'commander';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import {
-  LanguageModel,
-  languageModelSchema,
-  sizeOfModel,
-  type LanguageModelOptions,
-} from '../models/index.js';
+import { LanguageModel, sizeOfModel, type LanguageModelOptions } from '../models/index.js';
 import { loadRecipe, recipeOfRun, type Recipe } from '../recipes/index.js';
+import { readModelConfig } from '../train/index.js';
 import { collect } from './options.js';
 import { formatCount } from './progress.js';
 
@@ -20,7 +16,7 @@ export function inspectCommand(): Command {
   return new Command('inspect')
     .description('show the parameters, compute and memory of a recipe, run or model; allocates nothing')
     .argument('<what>', 'a recipe, run folder or model folder')
-    .option('-s, --set <path=value>', 'override a value of the recipe; can be given again', collect, [])
+    .option('-s, --set <path=value>', 'override a value of the recipe; can be given again', collect)
     .option('--parameters', 'list every parameter with its shape')
     .option('--json', 'print one JSON object')
     .addHelpText(
@@ -31,8 +27,8 @@ Examples:
   switchyard inspect shakespeare-switch --set model.sparse.numExperts=64 --parameters
   switchyard inspect runs/demo/switch --json`,
     )
-    .action(async (what: string, flags: { set: string[]; parameters?: boolean; json?: boolean }) => {
-      const options = await findOptions(what, flags.set);
+    .action(async (what: string, flags: { set?: string[]; parameters?: boolean; json?: boolean }) => {
+      const options = await findOptions(what, flags.set ?? []);
       const model = new LanguageModel(options);
       const size = sizeOfModel(model);
       const parameters = [...model.parameters()].map(([name, { shape, size: count }]) => ({
@@ -74,14 +70,11 @@ Examples:
 }
 
 async function findOptions(what: string, overrides: readonly string[]): Promise<LanguageModelOptions> {
-  const configs = [join(what, 'model', 'config.json'), join(what, 'config.json')];
-  const config = configs.find((file) => existsSync(file));
-  if (config === undefined || overrides.length > 0) {
-    const isRun = existsSync(join(what, 'recipe.json'));
-    return withVocabulary(isRun ? await recipeOfRun(what) : loadRecipe(what, overrides));
-  }
-  const { model_type: _, ...options } = JSON.parse(readFileSync(config, 'utf8')) as Record<string, unknown>;
-  return languageModelSchema.parse(options) as LanguageModelOptions;
+  const folder = [join(what, 'model'), what].find((path) => existsSync(join(path, 'config.json')));
+  const isRun = existsSync(join(what, 'recipe.json'));
+  if (folder === undefined && !isRun) return withVocabulary(loadRecipe(what, overrides));
+  if (overrides.length > 0) throw new Error(`--set changes recipes; ${what} is a ${isRun ? 'run' : 'model'}`);
+  return folder === undefined ? withVocabulary(await recipeOfRun(what)) : readModelConfig(folder);
 }
 
 /** The vocabulary that a recipe will have, as far as it can be known without reading the corpus. */

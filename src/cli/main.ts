@@ -4,6 +4,7 @@
  * @module
  */
 import { Command, CommanderError } from 'commander';
+import { env } from 'onnxruntime-node';
 import { versions } from '../recipes/index.js';
 import { dataCommand } from './data.js';
 import { demoCommand } from './demo.js';
@@ -13,9 +14,19 @@ import { inspectCommand } from './inspect.js';
 import { isExpected } from './errors.js';
 import { trainCommand } from './train.js';
 
+// Whatever ONNX Runtime would print, it also throws, and the user gets it in one line.
+env.logLevel = 'fatal';
+
+// `switchyard … | head` is no error.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error;
+  process.exit(0);
+});
+
 const program = new Command('switchyard')
   .description('Build, train, understand, compress and serve sparse Mixture-of-Experts Transformers.')
-  .version(versions()['switchyard']!)
+  .version(versions()['switchyard'])
+  .addHelpText('after', '\nExample:\n  switchyard demo')
   .showHelpAfterError('(add --help for options and examples)')
   .exitOverride();
 for (const command of [

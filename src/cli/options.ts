@@ -5,7 +5,7 @@
 import { InvalidArgumentError } from 'commander';
 
 /** Gathers an option that may be given several times. */
-export function collect(value: string, previous: string[]): string[] {
+export function collect(value: string, previous: readonly string[] = []): string[] {
   return [...previous, value];
 }
 

@@ -11,10 +11,10 @@ import { trainingProgress } from './training-progress.js';
 
 interface TrainFlags {
   readonly out?: string;
-  readonly set: string[];
+  readonly set?: string[];
   readonly resume?: boolean;
   readonly from?: string;
-  readonly freeze: string[];
+  readonly freeze?: string[];
   readonly cache: string;
   readonly device?: string;
   readonly threads?: string;
@@ -30,14 +30,13 @@ export function trainCommand(): Command {
       'path of a recipe, or the name of one that comes with the package; with --resume: optional',
     )
     .option('-o, --out <folder>', 'run folder (default: runs/<name of the recipe>)')
-    .option('-s, --set <path=value>', 'override a value of the recipe; can be given again', collect, [])
+    .option('-s, --set <path=value>', 'override a value of the recipe; can be given again', collect)
     .option('-r, --resume', 'continue the run in the folder')
     .option('--from <model>', 'start from the weights of a model or run folder')
     .option(
       '--freeze <pattern>',
       'keep parameters as they are, such as "embedding.*"; can be given again',
       collect,
-      [],
     )
     .option('--device <device>', 'cpu, webgpu or cuda')
     .option('--threads <count>', 'threads inside one operator')
@@ -48,7 +47,7 @@ export function trainCommand(): Command {
       `
 Examples:
   switchyard train demo
-  switchyard train shakespeare-switch --set data.path=tinyshakespeare --set seed=2 --out runs/second
+  switchyard train shakespeare-switch --set seed=2 --out runs/second
   switchyard train --resume --out runs/second
   switchyard train my.json --from runs/second --freeze "embedding.*" --freeze "blocks.0.*"`,
     )
@@ -90,10 +89,10 @@ Examples:
 
 async function findRecipe(name: string | undefined, flags: TrainFlags): Promise<Recipe> {
   const overrides = [
-    ...flags.set,
+    ...(flags.set ?? []),
     ...(flags.device === undefined ? [] : [`train.device=${flags.device}`]),
     ...(flags.threads === undefined ? [] : [`train.threads=${flags.threads}`]),
-    ...(flags.freeze.length === 0 ? [] : [`train.freeze=${JSON.stringify(flags.freeze)}`]),
+    ...(flags.freeze === undefined ? [] : [`train.freeze=${JSON.stringify(flags.freeze)}`]),
   ];
   if (name !== undefined) return loadRecipe(name, overrides);
   if (!flags.resume || flags.out === undefined) {

@@ -13,6 +13,8 @@ export interface GenerationOptions extends SamplingOptions {
   /** Tokens to add. */
   readonly maxTokens: number;
   readonly seed: number;
+  /** Only ids below this are drawn: those that the tokenizer knows, where the model has room for more. */
+  readonly vocabSize?: number;
   /** Ends the text early when drawn. */
   readonly stopToken?: number | undefined;
 }
@@ -61,7 +63,7 @@ export class Generator {
       this.mask.fill(0).fill(1, 0, visible.length);
       const feeds = { tokens: this.window, mask: this.mask, last: Int32Array.of(visible.length - 1) };
       const { logits } = await this.program.run(feeds);
-      const next = sample(logits as Float32Array, options, random.uniform());
+      const next = sample((logits as Float32Array).subarray(0, options.vocabSize), options, random.uniform());
       if (next === options.stopToken) return;
       text.push(next);
       yield next;

@@ -24,15 +24,26 @@ export function explainIssues(schema: z.ZodType, input: unknown, error: z.ZodErr
     const path = issue.path.map(String);
     if (issue.code !== 'unrecognized_keys') {
       const where = path.length === 0 ? 'the recipe' : path.join('.');
-      return [`${where}: ${issue.message}`];
+      return [`${where}: ${explainValue(issue, valueAt(input, path))}`];
     }
-    const known = knownKeys(schema as unknown as Schema, input, path);
+    const known = knownKeys(schema, input, path);
     return issue.keys.map((key) => {
       const nearest = nearestKey(key, known);
       const hint = nearest ? `did you mean ${nearest}?` : `known keys: ${known.join(', ')}`;
       return `${[...path, key].join('.')}: unknown key; ${hint}`;
     });
   });
+}
+
+function explainValue(issue: z.core.$ZodIssue, value: unknown): string {
+  if (issue.code === 'custom') return issue.message;
+  if (value === undefined && issue.code === 'invalid_type') return `is missing; expected ${issue.expected}`;
+  const isShort = ['string', 'number', 'boolean'].includes(typeof value);
+  return isShort ? `${issue.message} (got ${JSON.stringify(value)})` : issue.message;
+}
+
+function valueAt(input: unknown, path: readonly string[]): unknown {
+  return path.reduce<unknown>((value, key) => (value as Record<string, unknown> | undefined)?.[key], input);
 }
 
 /** Keys that the schema has at `path`, following discriminated unions by what the input chose. */
@@ -79,9 +90,9 @@ function editDistance(a: string, b: string): number {
   for (let i = 1; i <= a.length; i++) {
     const next = [i];
     for (let j = 1; j <= b.length; j++) {
-      next[j] = Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1));
+      next[j] = Math.min(row[j] + 1, next[j - 1] + 1, row[j - 1] + (a[i - 1] === b[j - 1] ? 0 : 1));
     }
     row = next;
   }
-  return row[b.length]!;
+  return row[b.length];
 }

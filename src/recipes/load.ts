@@ -56,12 +56,15 @@ export function loadRecipe(nameOrPath: string, overrides: readonly string[] = []
   } catch (error) {
     throw new RecipeError(`${path}: not JSON: ${(error as Error).message}`);
   }
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    throw new RecipeError(`${path}: a recipe is a JSON object`);
+  }
   for (const override of overrides) setPath(value, override);
   return parseRecipe(value, overrides.length === 0 ? path : `${path} with --set`);
 }
 
 /** Applies `path=value` to a recipe that was not checked yet. */
-function setPath(root: unknown, override: string): void {
+function setPath(root: object, override: string): void {
   const at = override.indexOf('=');
   const keys = override.slice(0, at).split('.');
   if (at < 1 || keys.some((key) => key === '' || key === '__proto__')) {

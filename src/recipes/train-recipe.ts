@@ -5,10 +5,10 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
-import type { JsonObject } from '../checkpoints/index.js';
 import { openData } from '../data/index.js';
 import { LanguageModel } from '../models/index.js';
 import {
+  assertNoRun,
   Interruption,
   loadModel,
   readRecipe,
@@ -55,7 +55,9 @@ export interface TrainedRun extends TrainingResult {
  */
 export async function trainRecipe(recipe: Recipe, options: TrainRecipeOptions): Promise<TrainedRun> {
   const { folder, resume = false, from, cacheFolder = '.cache', listener = {} } = options;
+  // Before the work of opening data, which a large corpus makes long.
   if (resume) await assertSameRecipe(recipe, folder);
+  else assertNoRun(folder);
   const { contextLength } = recipe.model;
   const { batchSize } = recipe.train;
   const data = await openData(recipe.data, { cacheFolder, contextLength, batchSize, seed: recipe.seed });
@@ -67,12 +69,13 @@ export async function trainRecipe(recipe: Recipe, options: TrainRecipeOptions): 
     const padded = recipe.data.kind === 'cldr' && recipe.data.layout === 'padded';
     const trainer = await Trainer.create({ model, data, options: recipe.train, seed: recipe.seed, padded });
     try {
-      if (from !== undefined && !resume) await startFrom(from, trainer);
+      if (from !== undefined && !resume)
+        for (const line of await startFrom(from, trainer)) listener.onWarning?.(line);
       const complete = { ...recipe, environment: { ...versions(), data: data.provenance } };
       const store = { checkpoints: { keepLast: recipe.train.checkpoint.keep, ...keepBest(recipe) } };
       const run = resume
         ? await RunFolder.open(folder, store)
-        : await RunFolder.create(folder, complete as unknown as JsonObject, store);
+        : await RunFolder.create(folder, complete, store);
       const interruption = new Interruption(options.onInterrupt ? { onRequest: options.onInterrupt } : {});
       try {
         if (resume) for (const line of await resumeTraining(trainer, run)) listener.onWarning?.(line);
@@ -119,19 +122,24 @@ function keepBest({ train }: Recipe): { keepBest?: { metric: string; mode: 'min'
   return train.earlyStop === null ? {} : { keepBest: { metric: 'validationLoss', mode: 'min' } };
 }
 
-async function startFrom(from: string, trainer: Trainer): Promise<void> {
-  const { weights } = await loadModel(from);
-  const { all } = trainer.weights;
-  const unfit = [...all]
-    .filter(([name, values]) => weights.get(name)?.length !== values.length)
-    .map(([name]) => name);
-  const extra = [...weights.keys()].filter((name) => !all.has(name));
-  if (unfit.length + extra.length > 0) {
+async function startFrom(from: string, trainer: Trainer): Promise<readonly string[]> {
+  const { model, weights, warnings } = await loadModel(from);
+  const given = new Map([...model.parameters()].map(([name, { shape }]) => [name, shape]));
+  const wanted = trainer.shapes;
+  const format = (shape: readonly number[] | undefined): string =>
+    shape ? `[${shape.join(', ')}]` : 'absent';
+  const differences = [...new Set([...wanted.keys(), ...given.keys()])]
+    .map((name) => ({ name, there: format(given.get(name)), here: format(wanted.get(name)) }))
+    .filter(({ there, here }) => there !== here)
+    .map(({ name, there, here }) => `${name} is ${there} there and ${here} here`);
+  if (differences.length > 0) {
+    const more = differences.length > 4 ? `; and ${differences.length - 4} more` : '';
     throw new RecipeError(
-      `the model in ${from} does not fit the recipe: ${[...unfit, ...extra].slice(0, 8).join(', ')} ${unfit.length + extra.length > 8 ? 'and others ' : ''}differ`,
+      `the model in ${from} does not fit the recipe: ${differences.slice(0, 4).join('; ')}${more}`,
     );
   }
-  for (const [name, values] of all) values.set(weights.get(name)!);
+  for (const [name, values] of trainer.weights.all) values.set(weights.get(name)!);
+  return warnings;
 }
 
 /** Versions that decide the bits of a run. */

@@ -41,7 +41,7 @@ export class CollapseDetector {
     );
     this.steps++;
     if (this.steps < WINDOW) return [];
-    const findings = this.loads.flatMap((load, i) => examine(step, layers[i]!, load));
+    const findings = this.loads.flatMap((load, i) => examine(step, layers[i], load));
     const fresh = findings.filter(({ layerIndex, kind }) => !this.reported.has(`${layerIndex} ${kind}`));
     this.reported = new Set(findings.map(({ layerIndex, kind }) => `${layerIndex} ${kind}`));
     this.steps = 0;
@@ -74,10 +74,10 @@ function examine(step: number, layerIndex: number, load: readonly number[]): Col
     (count, expert) =>
       load.length > 2 &&
       count > DOMINANT.fraction * total &&
-      utilization[expert]! > Math.min(DOMINANT.overMean, load.length - 1),
+      utilization[expert] > Math.min(DOMINANT.overMean, load.length - 1),
   );
   if (dominant >= 0) {
-    const share = Math.round((100 * load[dominant]!) / total);
+    const share = Math.round((100 * load[dominant]) / total);
     const message = `layer ${layerIndex}: expert ${dominant} took ${share} % of all tokens ${span}: routing has collapsed; raise router.balanceCoefficient`;
     warnings.push({ step, layerIndex, kind: 'dominantExpert', experts: [dominant], message });
   }

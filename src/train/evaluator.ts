@@ -90,8 +90,8 @@ export class Evaluator {
       for (const value of tokenLoss) total += value;
       for (const target of batch.targets) if (target >= 0) predicted.push(target);
       this.sparseLayers.forEach((layer, i) => {
-        (results[`load.${layer}`] as Int32Array).forEach((count, expert) => (loads[i]![expert]! += count));
-        dropped += Number(results[`dropped.${layer}`]![0]);
+        (results[`load.${layer}`] as Int32Array).forEach((count, expert) => (loads[i][expert] += count));
+        dropped += Number(results[`dropped.${layer}`][0]);
       });
       observe?.({
         batch,

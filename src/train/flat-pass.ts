@@ -45,7 +45,7 @@ export class FlatPass {
   /** @param range elements to work on, multiples of 4; all when absent. */
   async run(vectors: Vectors, scalars: Scalars, range?: { start: number; end: number }): Promise<void> {
     const arrays = Object.values(vectors);
-    const { start, end } = range ?? { start: 0, end: arrays[0]!.length };
+    const { start, end } = range ?? { start: 0, end: arrays[0].length };
     if (this.kernel && end % 4 === 0 && arrays.every((array) => this.memory.holds(array))) {
       this.kernel.run(vectors, scalars, start, end);
     } else {

@@ -15,6 +15,7 @@ export {
   loadModel,
   ModelFolderError,
   namedTensors,
+  readModelConfig,
   saveModelConfig,
   saveModelWeights,
   type LoadedModel,
@@ -22,7 +23,7 @@ export {
 export type { Optimizer, UpdateSettings } from './optimizer.js';
 export { createOptimizer } from './optimizers/index.js';
 export { resumeTraining, runTraining, type TrainingListener, type TrainingResult } from './run.js';
-export { readRecipe, RunFolder } from './run-folder.js';
+export { assertNoRun, readRecipe, RunFolder } from './run-folder.js';
 export { RunFolderError } from './run-folder-error.js';
 export { learningRateAt, type ScheduleOptions } from './schedule.js';
 export { StepProgram, type BatchReport } from './step-program.js';

@@ -35,6 +35,8 @@ export interface LoadedModel {
   readonly weights: ReadonlyMap<string, Float32Array>;
   /** Where the weights came from. */
   readonly source: string;
+  /** One line for every newer checkpoint of a run that was damaged and passed over. */
+  readonly warnings: readonly string[];
 }
 
 /** Weights as tensors of a file, in the order of the model. */
@@ -72,9 +74,10 @@ export async function saveModelWeights(path: string, tensors: readonly NamedTens
 export async function loadModel(path: string): Promise<LoadedModel> {
   const isRun = existsSync(join(path, 'recipe.json'));
   const folder = isRun ? join(path, 'model') : path;
-  const model = new LanguageModel(readConfig(join(folder, 'config.json')));
-  const tokenizer = await loadTokenizer(join(folder, 'tokenizer.json'));
-  if (tokenizer.vocabSize !== model.options.vocabSize) {
+  const model = new LanguageModel(readModelConfig(folder));
+  const tokenizer = loadTokenizer(join(folder, 'tokenizer.json'));
+  // A model may have room for more tokens than its tokenizer knows, as tables padded to a round size do.
+  if (tokenizer.vocabSize > model.options.vocabSize) {
     throw new ModelFolderError(
       `${folder}: the tokenizer has ${tokenizer.vocabSize} tokens but config.json says vocabSize ${model.options.vocabSize}`,
     );
@@ -87,13 +90,19 @@ export async function loadModel(path: string): Promise<LoadedModel> {
   if (isRun) {
     const found = await new CheckpointStore(join(path, 'checkpoints')).loadLatestUsable({ model: tensors });
     if (!found) throw new ModelFolderError(`${path}: the run has no checkpoint yet`);
-    return { model, tokenizer, weights, source: `${path} at step ${found.step}` };
+    const { step, warnings } = found;
+    return { model, tokenizer, weights, source: `${path} at step ${step}`, warnings };
   }
   await readWeights(join(path, 'model.safetensors'), tensors);
-  return { model, tokenizer, weights, source: path };
+  return { model, tokenizer, weights, source: path, warnings: [] };
 }
 
-function readConfig(file: string): LanguageModelOptions {
+/**
+ * Reads the `config.json` of a model folder.
+ * @throws ModelFolderError if there is none, or it describes no model of ours.
+ */
+export function readModelConfig(folder: string): LanguageModelOptions {
+  const file = join(folder, 'config.json');
   let value: unknown;
   try {
     value = JSON.parse(readFileSync(file, 'utf8'));
@@ -101,7 +110,7 @@ function readConfig(file: string): LanguageModelOptions {
     if (error instanceof SyntaxError) throw new ModelFolderError(`${file}: not JSON: ${error.message}`);
     throw new ModelFolderError(`there is no model here: cannot read ${file}: ${explain(error)}`);
   }
-  const { model_type: type, ...rest } = value as Record<string, unknown>;
+  const { model_type: type, ...rest } = (value ?? {}) as Record<string, unknown>;
   if (type !== MODEL_TYPE) {
     throw new ModelFolderError(
       `${file}: model_type ${JSON.stringify(type)} is not known; expected "${MODEL_TYPE}"`,

@@ -10,7 +10,8 @@
  * ```
  * @module
  */
-import { mkdir, readFile, stat } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { mkdir, readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import {
   encodeJson,
@@ -83,9 +84,8 @@ export class RunFolder {
     await attempt(`cannot create the run folder ${path}`, () => mkdir(path, { recursive: true }));
     const lock = await RunLock.acquire(join(path, 'run.lock'), options.lock);
     try {
+      assertNoRun(path);
       const file = join(path, 'recipe.json');
-      if (await isThere(file))
-        throw new RunFolderError('exists', `there is a run in ${path}; resume it, or choose another folder`);
       await attempt(`cannot write the run folder ${path}`, async () => {
         await mkdir(join(path, 'checkpoints'), { recursive: true });
         await replaceFile(file, (handle) => handle.writeFile(text));
@@ -144,6 +144,12 @@ export class RunFolder {
   }
 }
 
+/** @throws RunFolderError `exists` if a run was created in the folder. */
+export function assertNoRun(path: string): void {
+  if (existsSync(join(path, 'recipe.json')))
+    throw new RunFolderError('exists', `there is a run in ${path}; resume it, or choose another folder`);
+}
+
 /**
  * The recipe of a run, without taking the run's lock.
  * @throws RunFolderError `absent`, `invalid` or `system`.
@@ -174,11 +180,4 @@ async function attempt<Result>(what: string, action: () => Promise<Result>): Pro
     if (error instanceof RunFolderError) throw error;
     throw new RunFolderError('system', `${what}: ${explain(error)}`, { cause: error });
   }
-}
-
-async function isThere(path: string): Promise<boolean> {
-  return stat(path).then(
-    () => true,
-    () => false,
-  );
 }

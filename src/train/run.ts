@@ -154,7 +154,7 @@ function stepRecord(report: StepReport, sparseLayers: readonly number[]): JsonOb
           dropped,
           routing: loads.map((load, i) => {
             const { balance, maxOverMean, dead } = loadStatistics(load);
-            return { layer: sparseLayers[i]!, load: [...load], balance, maxOverMean, dead: dead.length };
+            return { layer: sparseLayers[i], load: [...load], balance, maxOverMean, dead: dead.length };
           }),
         }),
   };

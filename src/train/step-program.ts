@@ -92,7 +92,7 @@ export class StepProgram {
     this.noise.fill(this.seed, batchNumber, this.noiseBuffers);
     this.program.bindKnown(Object.entries(feeds));
     const results = await this.program.run();
-    const first = (name: string): number => Number(results[name]![0]);
+    const first = (name: string): number => Number(results[name][0]);
     const mean = (names: readonly string[]): number =>
       names.reduce((sum, name) => sum + first(name), 0) / names.length;
     return {

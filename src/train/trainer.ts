@@ -276,17 +276,17 @@ export function runtimeOptions({
 
 function averageReports(reports: readonly BatchReport[]): BatchReport {
   const [first] = reports;
-  if (reports.length === 1) return first!;
+  if (reports.length === 1) return first;
   const mean = (value: (report: BatchReport) => number): number =>
     reports.reduce((sum, report) => sum + value(report), 0) / reports.length;
   return {
     loss: mean((report) => report.loss),
     taskLoss: mean((report) => report.taskLoss),
     auxiliary: Object.fromEntries(
-      Object.keys(first!.auxiliary).map((name) => [name, mean((report) => report.auxiliary[name]!)]),
+      Object.keys(first.auxiliary).map((name) => [name, mean((report) => report.auxiliary[name])]),
     ),
-    loads: first!.loads.map((load, layer) =>
-      load.map((_, expert) => reports.reduce((sum, report) => sum + report.loads[layer]![expert]!, 0)),
+    loads: first.loads.map((load, layer) =>
+      load.map((_, expert) => reports.reduce((sum, report) => sum + report.loads[layer][expert], 0)),
     ),
     dropped: reports.reduce((sum, report) => sum + report.dropped, 0),
   };

@@ -22,13 +22,13 @@ export const createAdamW: OptimizerFactory<AdamWOptions> = (parameters, gradient
   const secondMoment = parameters.like();
   const [p, g, m, v] = ['parameter', 'gradient', 'first', 'second'].map(flatVector);
   const [scale, correction, keep, rate] = ['scale', 'correction', 'keep', 'rate'].map(flatScalar);
-  const scaled = multiply(g!, scale!);
-  const first = add(multiply(m!, beta1), multiply(scaled, 1 - beta1));
-  const second = add(multiply(v!, beta2), multiply(multiply(scaled, scaled), 1 - beta2));
-  const denominator = add(multiply(sqrt(second), correction!), epsilon);
+  const scaled = multiply(g, scale);
+  const first = add(multiply(m, beta1), multiply(scaled, 1 - beta1));
+  const second = add(multiply(v, beta2), multiply(multiply(scaled, scaled), 1 - beta2));
+  const denominator = add(multiply(sqrt(second), correction), epsilon);
   const pass = new FlatPass(
     {
-      parameter: subtract(multiply(p!, keep!), divide(multiply(first, rate!), denominator)),
+      parameter: subtract(multiply(p, keep), divide(multiply(first, rate), denominator)),
       first,
       second,
     },

@@ -20,9 +20,9 @@ export const createSgd: OptimizerFactory<SgdOptions> = (parameters, gradients, o
   const velocity = momentum > 0 ? parameters.like() : undefined;
   const [p, g, b] = ['parameter', 'gradient', 'velocity'].map(flatVector);
   const [scale, decay, rate] = ['scale', 'decay', 'rate'].map(flatScalar);
-  const direction = add(multiply(g!, scale!), multiply(p!, decay!));
-  const next = velocity ? add(multiply(b!, momentum), direction) : direction;
-  const parameter = subtract(p!, multiply(next, rate!));
+  const direction = add(multiply(g, scale), multiply(p, decay));
+  const next = velocity ? add(multiply(b, momentum), direction) : direction;
+  const parameter = subtract(p, multiply(next, rate));
   const pass = new FlatPass(
     velocity ? { parameter, velocity: next } : { parameter },
     parameters.memory,

@@ -14,6 +14,7 @@ import {
   rotatePairs,
   slice,
   softmax,
+  split,
   subtract,
   sum,
   transpose,
@@ -68,19 +69,19 @@ export function scaledDotProductAttention(
   if (queryTime !== keyTime) {
     throw new RangeError(`causal attention needs as many queries (${queryTime}) as keys (${keyTime})`);
   }
-  const blocks: Tensor[] = [];
-  for (let start = 0; start < queryTime; start += blockSize) {
-    const end = Math.min(start + blockSize, queryTime);
-    blocks.push(
-      attendBlock(
-        slice(query, 2, start, end),
-        slice(key, 2, 0, end),
-        slice(value, 2, 0, end),
-        start,
-        options,
-      ),
-    );
-  }
+  const sizes: number[] = [];
+  for (let start = 0; start < queryTime; start += blockSize)
+    sizes.push(Math.min(blockSize, queryTime - start));
+  // Joined from the same pieces for every block, so that the gradients of keys and values add up piece by piece in the
+  // cache instead of as padded arrays of full length.
+  const prefixes = (x: Tensor): Tensor[] => {
+    const pieces = split(x, sizes, 2);
+    return sizes.map((_, block) => (block === sizes.length - 1 ? x : concat(pieces.slice(0, block + 1), 2)));
+  };
+  const [keys, values] = [prefixes(key), prefixes(value)];
+  const blocks = split(query, sizes, 2).map((part, block) =>
+    attendBlock(part, keys[block], values[block], block * blockSize, options),
+  );
   return concat(blocks, 2);
 }
 

@@ -33,7 +33,7 @@ export const MARKER = 'marker';
 
 /**
  * Bytes of a self-contained ONNX model that any ONNX Runtime with the contributed operators can open.
- * @param options.marker adds {@link MARKER}, which only `UncopiedSession` knows how to use.
+ * @param options `marker`: adds an empty sequence as first output, which only `UncopiedSession` knows how to use.
  */
 export function encodeModel(graph: OnnxGraph, { marker = false } = {}): Uint8Array {
   const encoded = encodeGraph(graph);

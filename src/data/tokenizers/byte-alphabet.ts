@@ -12,16 +12,3 @@ export const byteCharacters: readonly string[] = (() => {
   let next = 256;
   return Array.from({ length: 256 }, (_, byte) => String.fromCharCode(isPlain(byte) ? byte : next++));
 })();
-
-const bytes = new Map(byteCharacters.map((character, byte) => [character, byte]));
-
-/** The bytes that a vocabulary entry spells, or undefined if it has a character outside the alphabet. */
-export function bytesOf(token: string): Uint8Array | undefined {
-  const out = new Uint8Array(token.length);
-  for (let i = 0; i < token.length; i++) {
-    const byte = bytes.get(token[i]);
-    if (byte === undefined) return undefined;
-    out[i] = byte;
-  }
-  return out;
-}

@@ -35,7 +35,7 @@ const rotateOperator: Operator = {
  * @param x `[batch, heads, time, headSize]`, all static, headSize even
  * @param cosine `[time, headSize / 2]`
  * @param sine `[time, headSize / 2]`
- * @param options.interleaved pairs are (0,1), (2,3) … as in the paper; by default they are (i, i + headSize/2) as in
+ * @param options `interleaved`: pairs are (0,1), (2,3) … as in the paper; by default they are (i, i + headSize/2) as in
  *   GPT-NeoX and Hugging Face's Llama.
  * @throws ShapeError if the tables do not fit.
  */

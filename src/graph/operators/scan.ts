@@ -162,7 +162,7 @@ export interface ScanStep {
  * @param body traced once with symbolic tensors: the carry, and one slice of each of `steps`.
  * @param carry start values.
  * @param steps tensors `[length, ...]` with one common length, at least one of them. A run-time length must not be 0.
- * @param options.reverse from the last element to the first; outputs keep the order of the inputs.
+ * @param options `reverse`: from the last element to the first; outputs keep the order of the inputs.
  * @returns the last carry, and each step's outputs stacked as `[length, ...]`.
  * @throws ShapeError if lengths differ or the body changes a carry's shape or dtype.
  * @example

@@ -54,7 +54,7 @@ export class CollapseDetector {
     return { steps: this.steps, loads: this.loads.map((load) => [...load]), reported: [...this.reported] };
   }
 
-  /** Continues from {@link state}. */
+  /** Continues from `state()`. */
   restore({ steps, loads, reported }: CollapseState): void {
     this.steps = steps;
     this.loads = loads.map((load) => [...load]);

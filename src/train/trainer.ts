@@ -245,7 +245,7 @@ export class Trainer {
     };
   }
 
-  /** Continues from {@link state}; weights and optimiser arrays are restored in place by the caller. */
+  /** Continues from `state()`; weights and optimiser arrays are restored in place by the caller. */
   restore(state: TrainerState): void {
     this.step_ = state.step;
     this.tokens_ = state.tokens;

@@ -33,7 +33,7 @@ export interface BatchSource {
   /** The position, as JSON. It is cheap: save it with every checkpoint. */
   state(): BatchState;
   /**
-   * Goes to a saved position: the batches that follow are those that followed {@link state}.
+   * Goes to a saved position: the batches that follow are those that followed `state()`.
    * @throws Error if the position was saved by a source of other data, size, order or seed.
    */
   restore(state: BatchState): void;

@@ -109,8 +109,8 @@ const exchangeRowsOperator: Operator = {
  * @param x `[rows, ...]`
  * @param index int64 `[places]`: which row each place takes
  * @param inverse int64 `[rows · repeats]`: the place of copy `j` of row `i` at `i · repeats + j`
- * @param options `repeats`: copies of each row, default 1. `open`: some places are empty and some copies are dropped: `index = rows` gives a row of zeros, and
- *   `inverse = places` marks a copy that went nowhere.
+ * @param options `repeats`: copies of each row, default 1. `open`: some places are empty and some copies are dropped;
+ *   `index = rows` gives a row of zeros, and `inverse = places` marks a copy that went nowhere.
  * @throws ShapeError if the indices are not vectors or `inverse` has another length than rows · repeats.
  */
 export function exchangeRows(

@@ -37,7 +37,11 @@ export function explainIssues(schema: z.ZodType, input: unknown, error: z.ZodErr
 
 function explainValue(issue: z.core.$ZodIssue, value: unknown): string {
   if (issue.code === 'custom') return issue.message;
-  if (value === undefined && issue.code === 'invalid_type') return `is missing; expected ${issue.expected}`;
+  if (value === undefined) {
+    const expected =
+      issue.code === 'invalid_type' ? issue.expected : issue.message.replace(/^.*Expected /, '');
+    return `is missing; expected ${expected}`;
+  }
   const isShort = ['string', 'number', 'boolean'].includes(typeof value);
   return isShort ? `${issue.message} (got ${JSON.stringify(value)})` : issue.message;
 }

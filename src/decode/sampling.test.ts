@@ -1,0 +1,88 @@
+import { describe, expect, test } from 'vitest';
+import { RandomStream } from '../nn/index.js';
+import { sample, type SamplingOptions } from './sampling.js';
+
+const plain: SamplingOptions = { temperature: 1, topK: 0, topP: 1 };
+/** Log-probabilities plus a constant, which changes nothing. */
+const logits = (probabilities: readonly number[]): Float32Array =>
+  Float32Array.from(probabilities, (p) => Math.log(p) + 3);
+const SKEWED = [0.05, 0.4, 0.1, 0.25, 0.2];
+
+/** Counts of 20,000 draws with a pinned seed. */
+function draw(probabilities: readonly number[], options: Partial<SamplingOptions>): number[] {
+  const scores = logits(probabilities);
+  const random = new RandomStream(2024);
+  const counts = new Array<number>(probabilities.length).fill(0);
+  for (let i = 0; i < 20_000; i++) counts[sample(scores, { ...plain, ...options }, random.uniform())]++;
+  return counts;
+}
+/** Pearson's χ² against expected weights; entries of weight 0 must not occur at all. */
+function chiSquare(counts: readonly number[], weights: readonly number[]): number {
+  const total = counts.reduce((a, b) => a + b, 0);
+  const sum = weights.reduce((a, b) => a + b, 0);
+  return counts.reduce((all, count, i) => {
+    const expected = (total * weights[i]) / sum;
+    if (expected === 0) return count === 0 ? all : Infinity;
+    return all + (count - expected) ** 2 / expected;
+  }, 0);
+}
+/** 99.9 % of the χ² distribution with so many degrees of freedom. */
+const CRITICAL = [0, 10.83, 13.82, 16.27, 18.47];
+
+describe('temperature 0', () => {
+  test('takes the best, whatever is drawn', () => {
+    for (const uniform of [0, 0.5, 0.999999]) {
+      expect(sample(logits(SKEWED), { ...plain, temperature: 0 }, uniform)).toBe(1);
+    }
+  });
+  test('takes the lowest id of equals', () => {
+    expect(sample(Float32Array.of(1, 7, 3, 7, 7), { ...plain, temperature: 0 }, 0.9)).toBe(1);
+    expect(sample(new Float32Array(9), { ...plain, temperature: 0 }, 0.9)).toBe(0);
+  });
+});
+
+describe('distributions (χ², 20,000 draws, 99.9 %)', () => {
+  test.each<[string, Partial<SamplingOptions>, number[]]>([
+    ['all tokens', {}, SKEWED],
+    ['sharper', { temperature: 0.5 }, SKEWED.map((p) => p ** 2)],
+    ['flatter', { temperature: 2 }, SKEWED.map((p) => p ** 0.5)],
+    ['top-k 3', { topK: 3 }, [0, 0.4, 0, 0.25, 0.2]],
+    ['top-k beyond the vocabulary', { topK: 99 }, SKEWED],
+    // 0.4 + 0.25 < 0.7 ≤ 0.4 + 0.25 + 0.2
+    ['top-p 0.7', { topP: 0.7 }, [0, 0.4, 0, 0.25, 0.2]],
+    ['top-p 0.3', { topP: 0.3 }, [0, 1, 0, 0, 0]],
+    // Of the four kept by top-k, 0.4 + 0.25 of 0.95 reach 0.6.
+    ['top-k, then top-p', { topK: 4, topP: 0.6 }, [0, 0.4, 0, 0.25, 0]],
+  ])('%s', (_, options, weights) => {
+    const freedom = weights.filter((weight) => weight > 0).length - 1;
+    const value = chiSquare(draw(SKEWED, options), weights);
+    if (freedom === 0) expect(value).toBe(0);
+    else expect(value).toBeLessThan(CRITICAL[freedom]);
+  });
+
+  test('the test can tell distributions apart', () => {
+    expect(chiSquare(draw(SKEWED, { temperature: 1.1 }), SKEWED)).toBeGreaterThan(CRITICAL[4]);
+  });
+
+  test('huge scores and −∞ are no trouble', () => {
+    const scores = Float32Array.of(-Infinity, 3e38, 3e38, -3e38);
+    const random = new RandomStream(1);
+    const drawn = new Set(Array.from({ length: 100 }, () => sample(scores, plain, random.uniform())));
+    expect([...drawn].sort()).toEqual([1, 2]);
+  });
+});
+
+test('the ends of the random number fall on the first and the last token', () => {
+  expect(sample(logits([0.5, 0.3, 0.2]), plain, 0)).toBe(0);
+  expect(sample(logits([0.5, 0.3, 0.2]), plain, 1 - 2 ** -32)).toBe(2);
+});
+
+test.each<[Partial<SamplingOptions>, string]>([
+  [{ temperature: -1 }, 'temperature -1 must be 0 or more'],
+  [{ temperature: NaN }, 'temperature NaN must be 0 or more'],
+  [{ topK: -2 }, 'topK -2 must be 0 or more'],
+  [{ topP: 0 }, 'topP 0 must be in (0, 1]'],
+  [{ topP: 1.5 }, 'topP 1.5 must be in (0, 1]'],
+])('%o is refused', (options, message) => {
+  expect(() => sample(logits(SKEWED), { ...plain, ...options }, 0.5)).toThrow(new RangeError(message));
+});

@@ -57,4 +57,11 @@ describe('createWeights', () => {
       'train.freeze: every parameter is frozen, so nothing would train',
     );
   });
+
+  test('a model that no memory holds is refused with its size', () => {
+    const giant = new Map([['table', new Parameter([1e6, 1e6], normal(1))]]);
+    expect(() => createWeights(giant, [], 1)).toThrow(
+      'the model has 1000000000000 parameters to train: 16000.0 GB of weights, gradients and moments cannot be allocated; make it smaller',
+    );
+  });
 });

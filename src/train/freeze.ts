@@ -23,7 +23,7 @@ export interface Weights {
  *
  * @param freeze patterns of the parameters that keep their values.
  * @param arenas flat arrays of the trainable parameters' size that will be needed, for one block of memory.
- * @throws Error if a pattern fits no parameter, or all parameters are frozen.
+ * @throws Error if a pattern fits no parameter, all parameters are frozen, or the arrays do not fit into memory.
  */
 export function createWeights(
   parameters: ReadonlyMap<string, Parameter>,
@@ -43,7 +43,7 @@ export function createWeights(
     new Map([...parameters].filter(([name]) => isFrozen(name) === frozen));
   const kept = select(false);
   if (kept.size === 0) throw new Error('train.freeze: every parameter is frozen, so nothing would train');
-  const trainable = ParameterArena.allocate(kept, arenas).initialize(kept, seed);
+  const trainable = allocate(kept, arenas).initialize(kept, seed);
   const frozen = new Map<string, Float32Array>();
   for (const [name, parameter] of select(true)) {
     const values = new Float32Array(parameter.size);
@@ -52,4 +52,18 @@ export function createWeights(
   }
   const all = new Map(names.map((name) => [name, (trainable.views.get(name) ?? frozen.get(name))!]));
   return { trainable, frozen, all };
+}
+
+function allocate(parameters: ReadonlyMap<string, Parameter>, arenas: number): ParameterArena {
+  try {
+    return ParameterArena.allocate(parameters, arenas);
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    const count = [...parameters.values()].reduce((sum, { size }) => sum + size, 0);
+    const gigabytes = ((count * 4 * arenas) / 1e9).toFixed(1);
+    throw new Error(
+      `the model has ${count} parameters to train: ${gigabytes} GB of weights, gradients and moments cannot be allocated; make it smaller`,
+      { cause: error },
+    );
+  }
 }

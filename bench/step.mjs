@@ -47,6 +47,8 @@ async function layerAlone() {
   const rule = { kind: 'fanIn', scale: 1, standardDeviation: 0.02 };
   const layer = createSparseLayer(modelOptions.sparse, {
     ...sizes,
+    activation: 'relu',
+    bias: false,
     initialization: rule,
     outputInitialization: rule,
   });

@@ -3,6 +3,7 @@
  * @module
  */
 import { Command } from 'commander';
+import { once } from 'node:events';
 import { CldrCorpus, cldrLanguages, datasets, fetchDatasetByName } from '../data/index.js';
 import { numberIn } from './options.js';
 import { formatCount, formatDuration, Progress } from './progress.js';
@@ -36,14 +37,15 @@ export function dataCommand(): Command {
     .option('-n, --lines <count>', 'how many', numberIn(1, 1_000_000, true), 10)
     .option('--seed <number>', 'seed of the corpus', numberIn(0, Number.MAX_SAFE_INTEGER, true), 1)
     .addHelpText('after', '\nExample:\n  switchyard data show --languages en,ja,ar --lines 6')
-    .action(({ languages, lines, seed }: { languages?: string; lines: number; seed: number }) => {
+    .action(async ({ languages, lines, seed }: { languages?: string; lines: number; seed: number }) => {
       const corpus = new CldrCorpus({
         seed,
         ...(languages === undefined ? {} : { languages: languages.split(',') }),
       });
       for (let index = 0; index < lines; index++) {
         const { text, language } = corpus.line('train', index);
-        process.stdout.write(`${corpus.languages[language].code}\t${text}\n`);
+        const isRead = process.stdout.write(`${corpus.languages[language].code}\t${text}\n`);
+        if (!isRead) await once(process.stdout, 'drain');
       }
     });
   command

@@ -11,7 +11,7 @@ import { SpecializationTable } from '../analyze/index.js';
 import { CldrCorpus, openData } from '../data/index.js';
 import { Generator } from '../decode/index.js';
 import { LanguageModel, sizeOfModel } from '../models/index.js';
-import { loadRecipe, parseRecipe, trainRecipe, type Recipe } from '../recipes/index.js';
+import { loadRecipe, parseRecipe, recipePath, trainRecipe, type Recipe } from '../recipes/index.js';
 import { Evaluator, loadModel, type EvaluationReport, type LoadedModel } from '../train/index.js';
 import { collect } from './options.js';
 import { formatCount, formatDuration, Progress } from './progress.js';
@@ -58,7 +58,7 @@ Examples:
       if (flags.fresh)
         for (const kind of ['switch', 'dense'])
           await rm(join(flags.out, kind), { recursive: true, force: true });
-      const recipe = loadRecipe('demo', flags.set);
+      const recipe = loadRecipe(recipePath('demo'), flags.set);
       const dense = parseRecipe(
         { ...recipe, name: `${recipe.name}-dense`, model: { ...recipe.model, sparse: null } },
         'demo',

@@ -47,8 +47,9 @@ Examples:
       try {
         const runtime = runtimeOptions({ device: flags.device, threads: null });
         const evaluator = await Evaluator.create(loaded.model, loaded.weights, shape, runtime);
-        const report = await evaluator.evaluate(sequence, loaded.tokenizer, flags.maxBatches ?? null);
-        await evaluator.release();
+        const report = await evaluator
+          .evaluate(sequence, loaded.tokenizer, flags.maxBatches ?? null)
+          .finally(() => evaluator.release());
         if (flags.json) {
           process.stdout.write(`${JSON.stringify({ model: loaded.source, data: name, ...report })}\n`);
           return;

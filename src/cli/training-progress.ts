@@ -42,9 +42,10 @@ export function trainingProgress(progress: Progress, totalSteps: number, label =
   };
 }
 
-function experts({ loads, dropped, tokens }: StepReport): string {
+function experts({ loads, dropped }: StepReport): string {
   if (loads.length === 0) return '';
   const worst = Math.min(...loads.map((load) => loadStatistics(load).balance));
-  const lost = dropped > 0 ? `  dropped ${((100 * dropped) / (tokens * loads.length)).toFixed(1)} %` : '';
+  const choices = loads.reduce((sum, load) => sum + load.reduce((a, b) => a + b, 0), 0);
+  const lost = dropped > 0 ? `  dropped ${((100 * dropped) / choices).toFixed(1)} %` : '';
   return `  balance ${worst.toFixed(2)}${lost}`;
 }

@@ -2,7 +2,7 @@
  * Text generation by a language model: the whole window is computed again for every token.
  * @module
  */
-import { cast, gather, input } from '../graph/index.js';
+import { cast, input } from '../graph/index.js';
 import type { LanguageModel } from '../models/index.js';
 import { evaluationContext, RandomStream, streamKey } from '../nn/index.js';
 import { compile, type Program, type RuntimeOptions } from '../runtime/index.js';
@@ -41,9 +41,9 @@ export class Generator {
     const { contextLength } = model.options;
     const tokens = input('tokens', 'int32', [1, contextLength]);
     const mask = cast(input('mask', 'bool', [1, contextLength]), 'float32');
-    const { logits } = model.forward({ tokens, mask }, evaluationContext());
-    const last = gather(logits, input('last', 'int32', [1]));
-    const program = (await compile({ logits: last }, runtime)).bindKnown(weights);
+    const logitRows = input('last', 'int32', [1]);
+    const { logits } = model.forward({ tokens, mask, logitRows }, evaluationContext());
+    const program = (await compile({ logits }, runtime)).bindKnown(weights);
     return new Generator(program, contextLength);
   }
 

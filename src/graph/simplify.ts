@@ -88,7 +88,9 @@ function attributeKey(node: Node): string | undefined {
     } else if (typeof value === 'object' || typeof value === 'function') {
       return undefined;
     } else {
-      parts.push(`${name}=${Object.is(value, -0) ? '-0' : String(value)}`);
+      parts.push(
+        `${name}=${Object.is(value, -0) ? '-0' : String(value as string | number | boolean | undefined)}`,
+      );
     }
   }
   return `{${parts.join(';')}}`;

@@ -3,11 +3,12 @@
  * @module
  */
 import { z } from 'zod';
-import { add, multiply, range, reshape, type Tensor } from '../graph/index.js';
+import { add, gather, multiply, range, reshape, type Tensor } from '../graph/index.js';
 import {
   activationSchema,
   createSparseLayer,
   DenseFeedForward,
+  isSparseBlock,
   sparseSchema,
   type AuxiliaryLoss,
   type FeedForward,
@@ -105,7 +106,7 @@ export type LanguageModelOptions = z.infer<typeof languageModelSchema> & { reado
 
 /** What a traced model returns. */
 export interface LanguageModelOutput {
-  /** `[batch · time, vocabSize]` */
+  /** `[batch · time, vocabSize]`, or `[rows, vocabSize]` for chosen rows */
   readonly logits: Tensor;
   /** One per sparse layer, in order. */
   readonly records: readonly RoutingRecord[];
@@ -121,6 +122,8 @@ export interface LanguageModelInputs {
   readonly mask?: Tensor;
   /** Int32 `[batch, time]` */
   readonly languages?: Tensor;
+  /** Int32 `[rows]`: the flattened positions whose logits are wanted; all when absent. */
+  readonly logitRows?: Tensor;
 }
 
 /** Decoder-only Transformer. Parameter names follow the properties: `blocks.0.attention.query.weight`. */
@@ -178,10 +181,12 @@ export class LanguageModel extends Module {
       initialization,
       sparse,
     } = this.options;
-    if (sparse && index % sparse.every === sparse.every - 1) {
+    if (sparse && isSparseBlock(sparse, index)) {
       return createSparseLayer(sparse, {
         hiddenSize,
         intermediateSize,
+        activation,
+        bias,
         initialization,
         outputInitialization,
       });
@@ -205,7 +210,10 @@ export class LanguageModel extends Module {
   }
 
   /** Traces the model over static `[batch, time]` ids. */
-  forward({ tokens, mask, languages }: LanguageModelInputs, context: TraceContext): LanguageModelOutput {
+  forward(
+    { tokens, mask, languages, logitRows }: LanguageModelInputs,
+    context: TraceContext,
+  ): LanguageModelOutput {
     const [batch, time] = tokens.shape as [number, number];
     const { hiddenSize, contextLength, dropout: rate, attentionDropout } = this.options;
     if (time > contextLength)
@@ -238,7 +246,8 @@ export class LanguageModel extends Module {
       if (result.record) records.push(result.record);
       losses.push(...result.losses.map((loss) => ({ ...loss, layerIndex })));
     });
-    const rows = reshape(this.norm.forward(hidden), [batch * time, hiddenSize]);
+    const all = reshape(this.norm.forward(hidden), [batch * time, hiddenSize]);
+    const rows = logitRows ? gather(all, logitRows) : all;
     return { logits: this.head ? this.head.forward(rows) : this.embedding.logits(rows), records, losses };
   }
 

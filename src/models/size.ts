@@ -2,6 +2,7 @@
  * Sizes of a model, computed from shapes alone: nothing is allocated.
  * @module
  */
+import { isSparseBlock } from '../moe/index.js';
 import type { LanguageModel } from './language-model.js';
 
 /** Parameters, compute and memory of a language model. */
@@ -55,7 +56,7 @@ export function sizeOfModel(model: LanguageModel): ModelSize {
     weightBytes: 4 * parameters,
     trainingBytes: 16 * parameters,
     sparseLayers: sparse
-      ? Array.from({ length: numLayers }, (_, i) => i).filter((i) => i % sparse.every === sparse.every - 1)
+      ? Array.from({ length: numLayers }, (_, i) => i).filter((i) => isSparseBlock(sparse, i))
       : [],
   };
 }

@@ -12,6 +12,8 @@ const initialization = { kind: 'fanIn', scale: 0.1, standardDeviation: 0.02 } as
 const sizes = {
   hiddenSize: 16,
   intermediateSize: 32,
+  activation: 'relu' as const,
+  bias: false,
   initialization,
   outputInitialization: { ...initialization, scale: 0.025 },
 };
@@ -31,7 +33,7 @@ describe('options of sparse layers', () => {
         group: 'batch',
       },
       dispatch: { kind: 'dropless' },
-      experts: { kind: 'feedForward', activation: 'relu', expertDropout: 0, bias: false },
+      experts: { kind: 'feedForward', expertDropout: 0 },
     });
     expect(sparseSchema.parse({ numExperts: 8, dispatch: { kind: 'capacity' } }).dispatch).toEqual({
       kind: 'capacity',
@@ -68,6 +70,19 @@ describe('options of sparse layers', () => {
 });
 
 describe('layers made from options', () => {
+  test('experts are like the model unless they say otherwise', () => {
+    const options = sparseSchema.parse({ numExperts: 2 });
+    const layer = createSparseLayer(options, { ...sizes, activation: 'swiglu', bias: true });
+    expect([...layer.parameters().keys()]).toEqual([
+      'router.classifier.weight',
+      'experts.gate',
+      'experts.up',
+      'experts.down',
+      'experts.upBias',
+      'experts.downBias',
+    ]);
+  });
+
   test('have the parameters that the options ask for', () => {
     const gated = sparseSchema.parse({
       numExperts: 4,

@@ -29,6 +29,8 @@ export interface SparseLayerSizes {
   readonly numExperts: number;
   readonly topK: number;
   readonly intermediateSize: number;
+  readonly activation: ActivationName;
+  readonly bias: boolean;
   readonly initialization: WeightInitialization;
   /** Spread of the output projections, which some recipes scale by depth. */
   readonly outputInitialization: WeightInitialization;
@@ -87,16 +89,23 @@ type DispatchFactory<Kind> = (options: Extract<z.infer<typeof dispatchSchema>, {
 export const expertsSchema = z.discriminatedUnion('kind', [
   z.strictObject({
     kind: z.literal('feedForward'),
-    activation: activationSchema.default('relu'),
+    /** The model's own when absent. */
+    activation: activationSchema.optional(),
     expertDropout: rate.default(0),
-    bias: z.boolean().default(false),
+    /** The model's own when absent. */
+    bias: z.boolean().optional(),
   }),
 ]);
 
 const banks: { readonly [Kind in z.infer<typeof expertsSchema>['kind']]: BankFactory<Kind> } = {
   feedForward: (options, sizes) =>
     new FeedForwardBank(
-      { ...options, ...sizes },
+      {
+        ...sizes,
+        expertDropout: options.expertDropout,
+        activation: options.activation ?? sizes.activation,
+        bias: options.bias ?? sizes.bias,
+      },
       weightInitializer(sizes.initialization, sizes.hiddenSize),
       weightInitializer(sizes.outputInitialization, sizes.intermediateSize),
     ),
@@ -128,6 +137,11 @@ export const sparseSchema = z
 
 /** Parsed form of {@link sparseSchema}. */
 export type SparseOptions = z.infer<typeof sparseSchema>;
+
+/** Whether a block of the model is sparse: the last of every group of `every`, as in the reference code. */
+export function isSparseBlock({ every }: SparseOptions, index: number): boolean {
+  return index % every === every - 1;
+}
 
 /** Builds the layer that the options describe. */
 export function createSparseLayer(

@@ -39,12 +39,14 @@ export interface RoutingRecord {
   readonly numExperts: number;
   /** Int32 `[tokens, topK]`: chosen experts, best first; −1 for padding. */
   readonly experts: Tensor;
-  /** Float `[tokens, topK]`: weight of each choice in the output. */
+  /** Float `[tokens, topK]`: weight of each choice as the router gave it; a dropped choice adds nothing all the same. */
   readonly gates: Tensor;
   /** Int32 `[numExperts]`: choices per expert over real tokens, before any is dropped. */
   readonly load: Tensor;
   /** Int32 scalar: choices that found their expert full. */
   readonly dropped: Tensor;
+  /** The router's auxiliary losses, before their coefficients. */
+  readonly losses: readonly AuxiliaryLoss[];
 }
 
 /** Result of a feed-forward layer. */

@@ -26,6 +26,7 @@ export {
   createSparseLayer,
   dispatchSchema,
   expertsSchema,
+  isSparseBlock,
   routerSchema,
   sparseSchema,
   type SparseLayerSizes,

@@ -50,7 +50,11 @@ export class SparseLayer extends Module implements FeedForward {
     return { output, record: this.record(routing, dispatched.dropped, context), losses: routing.losses };
   }
 
-  private record({ experts, gates }: Routing, dropped: Tensor, context: FeedForwardContext): RoutingRecord {
+  private record(
+    { experts, gates, losses }: Routing,
+    dropped: Tensor,
+    context: FeedForwardContext,
+  ): RoutingRecord {
     const { tokenMask: mask, layerIndex } = context;
     const { numExperts } = this.experts;
     const chosen = cast(experts, 'int32');
@@ -61,6 +65,7 @@ export class SparseLayer extends Module implements FeedForward {
       gates: stopGradient(gates),
       load: expertLoad(experts, numExperts, mask),
       dropped,
+      losses,
     };
   }
 }

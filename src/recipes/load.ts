@@ -2,7 +2,7 @@
  * Reads recipes: by path or by the name of one that comes with the package, with overrides from the command line.
  * @module
  */
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, statSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { explainIssues } from './explain.js';
 import { recipeSchema, type Recipe } from './schema.js';
@@ -14,6 +14,15 @@ export class RecipeError extends Error {
 
 /** Folder of the recipes in the package. */
 const LIBRARY = fileURLToPath(new URL('../../recipes/', import.meta.url));
+
+/** Path of a recipe in the package. */
+export function recipePath(name: string): string {
+  return `${LIBRARY}${name}.json`;
+}
+
+function isFile(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.isFile() ?? false;
+}
 
 /** Names of the recipes in the package. */
 export function recipeNames(): string[] {
@@ -44,8 +53,8 @@ export function parseRecipe(value: unknown, source: string): Recipe {
  * const recipe = loadRecipe('shakespeare-switch', ['model.sparse.numExperts=4', 'seed=2']);
  */
 export function loadRecipe(nameOrPath: string, overrides: readonly string[] = []): Recipe {
-  const path = existsSync(nameOrPath) ? nameOrPath : `${LIBRARY}${nameOrPath}.json`;
-  if (!existsSync(path)) {
+  const path = isFile(nameOrPath) ? nameOrPath : recipePath(nameOrPath);
+  if (!isFile(path)) {
     throw new RecipeError(
       `there is no recipe '${nameOrPath}': give the path of a JSON file, or one of ${recipeNames().join(', ')}`,
     );

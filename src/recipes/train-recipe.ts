@@ -5,7 +5,8 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
-import { openData } from '../data/index.js';
+import { openData, type Tokenizer } from '../data/index.js';
+import type { JsonObject } from '../checkpoints/index.js';
 import { LanguageModel } from '../models/index.js';
 import {
   assertNoRun,
@@ -14,6 +15,7 @@ import {
   readRecipe,
   resumeTraining,
   RunFolder,
+  saveStart,
   runTraining,
   saveModelConfig,
   Trainer,
@@ -55,6 +57,9 @@ export interface TrainedRun extends TrainingResult {
  */
 export async function trainRecipe(recipe: Recipe, options: TrainRecipeOptions): Promise<TrainedRun> {
   const { folder, resume = false, from, cacheFolder = '.cache', listener = {} } = options;
+  if (resume && from !== undefined) {
+    throw new RecipeError(`a resumed run goes on with its own weights: leave out --from ${from}`);
+  }
   // Before the work of opening data, which a large corpus makes long.
   if (resume) await assertSameRecipe(recipe, folder);
   else assertNoRun(folder);
@@ -70,15 +75,24 @@ export async function trainRecipe(recipe: Recipe, options: TrainRecipeOptions): 
     const trainer = await Trainer.create({ model, data, options: recipe.train, seed: recipe.seed, padded });
     try {
       if (from !== undefined && !resume)
-        for (const line of await startFrom(from, trainer)) listener.onWarning?.(line);
-      const complete = { ...recipe, environment: { ...versions(), data: data.provenance } };
+        for (const line of await startFrom(from, trainer, data.tokenizer)) listener.onWarning?.(line);
+      const environment = { ...versions(), data: data.provenance, ...(from === undefined ? {} : { from }) };
+      const complete = { ...recipe, environment };
       const store = { checkpoints: { keepLast: recipe.train.checkpoint.keep, ...keepBest(recipe) } };
       const run = resume
         ? await RunFolder.open(folder, store)
         : await RunFolder.create(folder, complete, store);
       const interruption = new Interruption(options.onInterrupt ? { onRequest: options.onInterrupt } : {});
       try {
-        if (resume) for (const line of await resumeTraining(trainer, run)) listener.onWarning?.(line);
+        if (resume) {
+          const notes = [
+            ...changedEnvironment(run.recipe, environment),
+            ...(await resumeTraining(trainer, run)),
+          ];
+          for (const line of notes) listener.onWarning?.(line);
+        } else if (from !== undefined) {
+          await saveStart(trainer, run);
+        }
         await saveModelConfig(join(folder, 'model'), model.options, data.tokenizer);
         const result = await runTraining(trainer, run, recipe.train, interruption, listener);
         const parameters = [...trainer.weights.all.values()].reduce((sum, { length }) => sum + length, 0);
@@ -122,8 +136,20 @@ function keepBest({ train }: Recipe): { keepBest?: { metric: string; mode: 'min'
   return train.earlyStop === null ? {} : { keepBest: { metric: 'validationLoss', mode: 'min' } };
 }
 
-async function startFrom(from: string, trainer: Trainer): Promise<readonly string[]> {
-  const { model, weights, warnings } = await loadModel(from);
+/** A run that goes on with other versions or data than it began with may not repeat its bits. */
+function changedEnvironment(recipe: JsonObject, now: Readonly<Record<string, string>>): string[] {
+  const { from: _, ...before } = (recipe['environment'] ?? {}) as Record<string, string>;
+  const changes = recipeDifferences(before, now);
+  return changes.length === 0 ? [] : [`the run began in another environment: ${changes.join('; ')}`];
+}
+
+async function startFrom(from: string, trainer: Trainer, tokenizer: Tokenizer): Promise<readonly string[]> {
+  const { model, weights, warnings, tokenizer: theirs } = await loadModel(from);
+  if (theirs.fingerprint !== tokenizer.fingerprint) {
+    throw new RecipeError(
+      `the model in ${from} has another tokenizer than the recipe; name it in the recipe: "tokenizer": {"kind": "file", "path": "…/tokenizer.json"}`,
+    );
+  }
   const given = new Map([...model.parameters()].map(([name, { shape }]) => [name, shape]));
   const wanted = trainer.shapes;
   const format = (shape: readonly number[] | undefined): string =>

@@ -19,7 +19,7 @@ export class FlatMemory {
   private used = 0;
 
   private constructor(
-    /** Absent when the block would exceed what WebAssembly can address. */
+    /** Absent when the block would exceed what WebAssembly or the system can address. */
     readonly memory: WasmMemory | undefined,
     private readonly bytes: number,
   ) {}
@@ -29,7 +29,12 @@ export class FlatMemory {
     const bytes = floats * 4 + ALIGNMENT * 16;
     const pages = Math.ceil(bytes / PAGE);
     if (pages > LIMIT) return new FlatMemory(undefined, 0);
-    return new FlatMemory(new webAssembly.Memory({ initial: pages, maximum: pages }), pages * PAGE);
+    try {
+      return new FlatMemory(new webAssembly.Memory({ initial: pages, maximum: pages }), pages * PAGE);
+    } catch {
+      // A limit on address space: ordinary arrays still serve.
+      return new FlatMemory(undefined, 0);
+    }
   }
 
   /** A zeroed array, in the block as long as there is room. */

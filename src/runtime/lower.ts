@@ -31,6 +31,8 @@ export interface LoweredProgram {
   readonly graph: OnnxGraph;
   readonly feeds: readonly Port[];
   readonly fetches: readonly Port[];
+  /** Whether anything is computed in double precision. */
+  readonly float64: boolean;
 }
 
 /** A fetch whose ONNX names are reserved before lowering, so that its maker writes straight to them. */
@@ -110,6 +112,7 @@ export function lower(outputs: Readonly<Record<string, Tensor>>): LoweredProgram
     },
     feeds,
     fetches,
+    float64: order.some(({ outputs: made }) => made.some(({ dtype }) => dtype === 'float64')),
   };
 }
 

@@ -25,6 +25,7 @@ export class Program<Names extends string = string> {
   private readonly outputs: Record<string, OrtTensor | null> = {};
   private readonly results: Record<string, TensorData> = {};
   private readonly missing: Set<string>;
+  private running = false;
   /** Run-time sizes of the bound feeds that have one. */
   private readonly sizes = new Map<string, { dim: string; size: number }>();
 
@@ -49,8 +50,7 @@ export class Program<Names extends string = string> {
     outputs: Readonly<Record<Names, Tensor>>,
     options: RuntimeOptions,
   ): Promise<Program<Names>> {
-    const { graph, feeds, fetches } = lower(outputs);
-    const float64 = graph.inputs.some(({ dtype }) => dtype === 'float64');
+    const { graph, feeds, fetches, float64 } = lower(outputs);
     const settings = sessionOptions(options, float64);
     let session: UncopiedSession;
     try {
@@ -116,13 +116,16 @@ export class Program<Names extends string = string> {
    *
    * @param feeds buffers for this and later runs.
    * @returns every output. The arrays belong to the program and are overwritten by the next run.
-   * @throws Error naming the feeds that have never been given, or two that disagree about a run-time size.
+   * @throws Error naming the feeds that have never been given, or two that disagree about a run-time size; or if the
+   *   run before is not over, because both would share their buffers.
    */
   async run(feeds: Buffers = {}): Promise<Results<Names>> {
+    if (this.running) throw new Error('the program is already running: await its run before the next');
     this.bind(feeds);
     if (this.missing.size > 0) throw new Error(`feeds not given: ${[...this.missing].join(', ')}`);
     this.checkSizes();
-    const fetched = await this.session.run(this.inputs, this.outputs);
+    this.running = true;
+    const fetched = await this.session.run(this.inputs, this.outputs).finally(() => (this.running = false));
     for (const [name, port] of this.fetches) {
       if (this.outputs[port.values[0]] === null) this.results[name] = collect(port, fetched);
     }

@@ -77,7 +77,6 @@ export async function saveCheckpoint(
     await syncFolder(temporary);
     await onStage('rename', name);
     await rename(temporary, path);
-    await syncFolder(folder);
   } catch (error) {
     // What cannot be removed now is removed by the next save.
     await rm(temporary, { recursive: true, force: true }).catch(() => undefined);
@@ -90,6 +89,12 @@ export async function saveCheckpoint(
     );
   } finally {
     inFlight.delete(temporary);
+  }
+  try {
+    await syncFolder(folder);
+  } catch (error) {
+    const reason = `checkpoint ${name} is saved in ${folder}, but may not survive a power cut: ${explain(error)}`;
+    throw new CheckpointError('finish', reason, undefined, { cause: error });
   }
 }
 

@@ -8,8 +8,9 @@ function observe(
   steps: number,
   loads: readonly (readonly number[])[],
   layers = [1, 3],
+  topK = 1,
 ): CollapseWarning[] {
-  return Array.from({ length: steps }, (_, i) => detector.observe(from + i, layers, loads)).flat();
+  return Array.from({ length: steps }, (_, i) => detector.observe(from + i, layers, loads, topK)).flat();
 }
 const even = [5, 5, 5, 5];
 
@@ -41,12 +42,21 @@ describe('CollapseDetector', () => {
   test('what is much among eight experts is little among two', () => {
     const kinds = (load: readonly number[]): string[] =>
       observe(new CollapseDetector(), 1, 50, [load], [0]).map(({ kind }) => kind);
-    expect(kinds([95, 5])).toEqual([]);
+    expect(kinds([85, 15])).toEqual([]);
+    expect(kinds([95, 5])).toEqual(['dominantExpert']);
     expect(kinds([74, 13, 13])).toEqual(['dominantExpert']);
     expect(kinds([60, 20, 20])).toEqual([]);
     expect(kinds([51, 7, 7, 7, 7, 7, 7, 7])).toEqual(['dominantExpert']);
     expect(kinds([49, 8, 8, 7, 7, 7, 7, 7])).toEqual([]);
     expect(kinds([20])).toEqual([]);
+  });
+
+  test('with two choices a token, an expert in every token has taken all of them', () => {
+    const found = observe(new CollapseDetector(), 1, 50, [[50, 20, 10, 10, 10, 0, 0, 0]], [0], 2);
+    expect(found.map(({ kind }) => kind)).toContain('dominantExpert');
+    expect(found.at(-1)!.message).toContain('took 100 % of all tokens');
+    const all = observe(new CollapseDetector(), 1, 50, [[50, 50]], [0], 2);
+    expect(all).toEqual([]);
   });
 
   test('a finding is told once an episode, and again only after it went away', () => {
@@ -68,7 +78,7 @@ describe('CollapseDetector', () => {
     ];
     const run = (detector: CollapseDetector, from: number, to: number): CollapseWarning[] =>
       Array.from({ length: to - from + 1 }, (_, i) =>
-        detector.observe(from + i, [0, 1], loadsAt(from + i)),
+        detector.observe(from + i, [0, 1], loadsAt(from + i), 1),
       ).flat();
     const straight = new CollapseDetector();
     const expected = run(straight, 1, 300);

@@ -7,8 +7,10 @@ import { loadStatistics } from '../metrics/index.js';
 /** Steps over which loads are added up: one batch says little about a rarely used expert. */
 const WINDOW = 50;
 
-/** Share of all choices that one expert may take, as a multiple of the mean and as a fraction. */
-const DOMINANT = { overMean: 4, fraction: 0.5 };
+/** Share of all tokens that no expert should see: half of them, or nearly all where an even share is large already. */
+function dominantShare(numExperts: number, topK: number): number {
+  return Math.min(0.95, Math.max(0.5, (1.8 * topK) / numExperts));
+}
 
 /** One finding about one layer. */
 export interface CollapseWarning {
@@ -34,14 +36,22 @@ export class CollapseDetector {
   private loads: number[][] = [];
   private reported = new Set<string>();
 
-  /** @param loads one `[numExperts]` per sparse layer, in order of `layers`. */
-  observe(step: number, layers: readonly number[], loads: readonly ArrayLike<number>[]): CollapseWarning[] {
+  /**
+   * @param loads choices `[numExperts]` per sparse layer, in order of `layers`
+   * @param topK choices of each token
+   */
+  observe(
+    step: number,
+    layers: readonly number[],
+    loads: readonly ArrayLike<number>[],
+    topK: number,
+  ): CollapseWarning[] {
     this.loads = loads.map((load, i) =>
       Array.from(load, (count, expert) => count + (this.loads[i]?.[expert] ?? 0)),
     );
     this.steps++;
     if (this.steps < WINDOW) return [];
-    const findings = this.loads.flatMap((load, i) => examine(step, layers[i], load));
+    const findings = this.loads.flatMap((load, i) => examine(step, layers[i], load, topK));
     const fresh = findings.filter(({ layerIndex, kind }) => !this.reported.has(`${layerIndex} ${kind}`));
     this.reported = new Set(findings.map(({ layerIndex, kind }) => `${layerIndex} ${kind}`));
     this.steps = 0;
@@ -62,22 +72,19 @@ export class CollapseDetector {
   }
 }
 
-function examine(step: number, layerIndex: number, load: readonly number[]): CollapseWarning[] {
-  const { dead, utilization, total } = loadStatistics(load);
+function examine(step: number, layerIndex: number, load: readonly number[], topK: number): CollapseWarning[] {
+  const { dead, total } = loadStatistics(load);
+  const tokens = total / topK;
   const warnings: CollapseWarning[] = [];
   const span = `in the last ${WINDOW} steps`;
   if (dead.length > 0) {
     const message = `layer ${layerIndex}: ${dead.length} of ${load.length} experts got no token ${span} (${dead.join(', ')}); raise router.balanceCoefficient or lower the learning rate`;
     warnings.push({ step, layerIndex, kind: 'deadExperts', experts: dead, message });
   }
-  const dominant = load.findIndex(
-    (count, expert) =>
-      load.length > 2 &&
-      count > DOMINANT.fraction * total &&
-      utilization[expert] > Math.min(DOMINANT.overMean, load.length - 1),
-  );
+  const limit = dominantShare(load.length, topK);
+  const dominant = topK < load.length ? load.findIndex((count) => count > limit * tokens) : -1;
   if (dominant >= 0) {
-    const share = Math.round((100 * load[dominant]) / total);
+    const share = Math.round((100 * load[dominant]) / tokens);
     const message = `layer ${layerIndex}: expert ${dominant} took ${share} % of all tokens ${span}: routing has collapsed; raise router.balanceCoefficient`;
     warnings.push({ step, layerIndex, kind: 'dominantExpert', experts: [dominant], message });
   }

@@ -2,6 +2,7 @@
  * Measures a model on a validation set.
  * @module
  */
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { Batch, BatchSequence, BatchShape, Tokenizer } from '../data/index.js';
 import type { Tensor } from '../graph/index.js';
 import type { LanguageModel } from '../models/index.js';
@@ -77,18 +78,23 @@ export class Evaluator {
     maxBatches: number | null = null,
     observe?: (evaluated: EvaluatedBatch) => void,
   ): Promise<EvaluationReport> {
-    const predicted: number[] = [];
+    let tokens = 0;
+    let bytes = 0;
     const loads = this.numExperts.map((count) => new Array<number>(count).fill(0));
     let total = 0;
     let dropped = 0;
     let batches = 0;
     for (const batch of sequence) {
       if (maxBatches !== null && batches++ >= maxBatches) break;
+      // A second Ctrl-C must not wait for the end of a long evaluation.
+      await nextTurn();
       this.program.bindKnown(Object.entries(batchFeeds(batch)));
       const results = await this.program.run();
       const tokenLoss = results['tokenLoss'] as Float32Array;
       for (const value of tokenLoss) total += value;
-      for (const target of batch.targets) if (target >= 0) predicted.push(target);
+      const predicted = batch.targets.filter((target) => target >= 0);
+      tokens += predicted.length;
+      bytes += tokenizer.byteLength(predicted);
       this.sparseLayers.forEach((layer, i) => {
         (results[`load.${layer}`] as Int32Array).forEach((count, expert) => (loads[i][expert] += count));
         dropped += Number(results[`dropped.${layer}`][0]);
@@ -99,14 +105,13 @@ export class Evaluator {
         experts: this.sparseLayers.map((layer) => results[`experts.${layer}`] as Int32Array),
       });
     }
-    if (predicted.length === 0) throw new RangeError('the validation set has no token to predict');
-    const bytes = Buffer.byteLength(tokenizer.decode(predicted));
-    const loss = total / predicted.length;
+    if (tokens === 0) throw new RangeError('the validation set has no token to predict');
+    const loss = total / tokens;
     return {
       loss,
       perplexity: perplexity(loss),
       bitsPerByte: bitsPerByte(total, bytes),
-      tokens: predicted.length,
+      tokens,
       bytes,
       loads,
       dropped,

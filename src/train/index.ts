@@ -22,7 +22,7 @@ export {
 } from './model-folder.js';
 export type { Optimizer, UpdateSettings } from './optimizer.js';
 export { createOptimizer } from './optimizers/index.js';
-export { resumeTraining, runTraining, type TrainingListener, type TrainingResult } from './run.js';
+export { resumeTraining, runTraining, saveStart, type TrainingListener, type TrainingResult } from './run.js';
 export { assertNoRun, readRecipe, RunFolder } from './run-folder.js';
 export { RunFolderError } from './run-folder-error.js';
 export { learningRateAt, type ScheduleOptions } from './schedule.js';

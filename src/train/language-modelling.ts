@@ -36,7 +36,12 @@ export function traceObjective(
   const tokens = input('tokens', 'int32', size);
   const targets = reshape(input('targets', 'int32', size), [count]);
   const { logits, records, losses } = model.forward(
-    { tokens, ...(padded ? { mask: cast(input('mask', 'bool', size), dtype) } : {}) },
+    // An input that no layer asks for is no part of the program.
+    {
+      tokens,
+      languages: input('languages', 'int32', size),
+      ...(padded ? { mask: cast(input('mask', 'bool', size), dtype) } : {}),
+    },
     context,
   );
   const counted = cast(greaterEqual(targets, 0), dtype);
@@ -53,6 +58,6 @@ export function traceObjective(
 }
 
 /** A batch as the feeds of a traced objective. */
-export function batchFeeds({ tokens, targets, mask }: Batch): Record<string, Buffers[string]> {
-  return { tokens, targets, mask };
+export function batchFeeds({ tokens, targets, mask, languages }: Batch): Record<string, Buffers[string]> {
+  return { tokens, targets, mask, ...(languages ? { languages } : {}) };
 }

@@ -66,7 +66,7 @@ export async function saveModelWeights(path: string, tensors: readonly NamedTens
 }
 
 /**
- * Opens a model folder, or a run folder at its newest usable checkpoint.
+ * Opens a model folder; or a run folder: its finished model, or while there is none its newest usable checkpoint.
  *
  * @throws ModelFolderError if it is neither, or its files do not belong together.
  * @throws CheckpointError or SafetensorsError naming the damaged file.
@@ -87,13 +87,13 @@ export async function loadModel(path: string): Promise<LoadedModel> {
   const tensors = [...weights].map(([name, data]): NamedTensor => {
     return { name, dtype: 'F32', shape: parameters.get(name)!.shape, data };
   });
-  if (isRun) {
+  if (isRun && !existsSync(join(folder, 'model.safetensors'))) {
     const found = await new CheckpointStore(join(path, 'checkpoints')).loadLatestUsable({ model: tensors });
     if (!found) throw new ModelFolderError(`${path}: the run has no checkpoint yet`);
     const { step, warnings } = found;
     return { model, tokenizer, weights, source: `${path} at step ${step}`, warnings };
   }
-  await readWeights(join(path, 'model.safetensors'), tensors);
+  await readWeights(join(folder, 'model.safetensors'), tensors);
   return { model, tokenizer, weights, source: path, warnings: [] };
 }
 

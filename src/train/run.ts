@@ -2,10 +2,13 @@
  * The training loop over a run folder: log, evaluate, save, stop when asked, continue where it stopped.
  * @module
  */
+import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import type { JsonObject, NamedTensor } from '../checkpoints/index.js';
+import { encodeJson, replaceFile, type JsonObject, type NamedTensor } from '../checkpoints/index.js';
 import { loadStatistics } from '../metrics/index.js';
+import { CheckpointError } from './checkpoint-error.js';
+import { stepName } from './checkpoint-names.js';
 import type { CheckpointInfo } from './checkpoint-store.js';
 import type { CollapseWarning } from './collapse.js';
 import type { TrainOptions } from './config.js';
@@ -28,7 +31,7 @@ export interface TrainingResult {
   readonly step: number;
   /** `interrupted` runs can be resumed; the others are over. */
   readonly outcome: 'finished' | 'stoppedEarly' | 'interrupted';
-  /** Newest evaluation, if there was one in this process. */
+  /** Evaluation of the weights in the model folder, or the newest one; absent if it was made by another process. */
   readonly evaluation: EvaluationReport | undefined;
   /** Step whose weights are in the model folder; only when the run is over. */
   readonly modelStep: number | undefined;
@@ -56,6 +59,33 @@ export async function resumeTraining(trainer: Trainer, run: RunFolder): Promise<
   return [...(found?.warnings ?? []), ...aside.map((path) => `set aside ${path}`)];
 }
 
+/** Saves the state before the first step, for runs that do not start from their seed alone. */
+export async function saveStart(trainer: Trainer, run: RunFolder): Promise<void> {
+  await run.checkpoints.save(trainer.step, {
+    ...arrays(trainer),
+    state: trainer.state() as unknown as JsonObject,
+  });
+}
+
+/** Writes who got how many tokens of the validation set: `routing/step-000250.json`. */
+async function saveRouting(
+  run: RunFolder,
+  step: number,
+  sparseLayers: readonly number[],
+  { loads, dropped }: EvaluationReport,
+): Promise<void> {
+  if (loads.length === 0) return;
+  const layers = loads.map((load, i) => ({
+    layer: sparseLayers[i],
+    load,
+    balance: loadStatistics(load).balance,
+  }));
+  const folder = join(run.path, 'routing');
+  await mkdir(folder, { recursive: true });
+  const text = `${encodeJson({ step, dropped, layers })}\n`;
+  await replaceFile(join(folder, `${stepName(step)}.json`), (handle) => handle.writeFile(text));
+}
+
 /**
  * Trains until the recipe's end, an early stop, or an interruption; in each case the last step is saved. When the run
  * is over, its model folder holds the final weights, or with early stopping the best ones.
@@ -70,13 +100,20 @@ export async function runTraining(
   listener: TrainingListener = {},
 ): Promise<TrainingResult> {
   let evaluation: EvaluationReport | undefined;
+  let bestEvaluation: EvaluationReport | undefined;
   let savedStep = trainer.step;
   const save = async (): Promise<void> => {
     if (savedStep === trainer.step) return;
     const metrics: Record<string, number> = evaluation ? { validationLoss: evaluation.loss } : {};
     const state = trainer.state() as unknown as JsonObject;
-    const checkpoint = await run.checkpoints.save(trainer.step, { ...arrays(trainer), state }, { metrics });
-    listener.onCheckpoint?.(checkpoint);
+    try {
+      const checkpoint = await run.checkpoints.save(trainer.step, { ...arrays(trainer), state }, { metrics });
+      listener.onCheckpoint?.(checkpoint);
+    } catch (error) {
+      // The checkpoint itself is there; what is left (old ones not removed) must not end the run.
+      if (!(error instanceof CheckpointError && error.code === 'finish')) throw error;
+      listener.onWarning?.(error.message);
+    }
     savedStep = trainer.step;
   };
   while (!trainer.finished && !interruption.requested) {
@@ -92,7 +129,9 @@ export async function runTraining(
     if (report.step % options.evaluation.every === 0 || last) {
       const { best, ...measured } = await trainer.evaluate();
       evaluation = measured;
+      if (best) bestEvaluation = measured;
       run.append(evaluationRecord(report.step, measured));
+      await saveRouting(run, report.step, trainer.sparseLayers, measured);
       listener.onEvaluation?.(report.step, measured);
       if (best && options.earlyStop !== null) await save();
     }
@@ -102,7 +141,8 @@ export async function runTraining(
   }
   const over = trainer.finished;
   await save();
-  const modelStep = over ? await saveFinalModel(trainer, run, options) : undefined;
+  const modelStep = over ? await saveFinalModel(trainer, run, options, listener) : undefined;
+  if (modelStep !== undefined && modelStep !== trainer.step) evaluation = bestEvaluation;
   const outcome = !over ? 'interrupted' : trainer.stoppedEarly ? 'stoppedEarly' : 'finished';
   return { step: trainer.step, outcome, evaluation, modelStep };
 }
@@ -111,6 +151,7 @@ async function saveFinalModel(
   trainer: Trainer,
   run: RunFolder,
   { earlyStop }: TrainOptions,
+  listener: TrainingListener,
 ): Promise<number> {
   const { model } = arrays(trainer);
   const { bestStep } = trainer;
@@ -120,7 +161,16 @@ async function saveFinalModel(
     return step;
   }
   const copies = model.map((tensor): NamedTensor => ({ ...tensor, data: tensor.data.slice() }));
-  await run.checkpoints.load(step, { model: copies });
+  try {
+    await run.checkpoints.load(step, { model: copies });
+  } catch (error) {
+    if (!(error instanceof CheckpointError)) throw error;
+    listener.onWarning?.(
+      `the best weights, of step ${step}, are lost; the model gets the last ones: ${error.message}`,
+    );
+    await saveModelWeights(join(run.path, 'model'), model);
+    return trainer.step;
+  }
   await saveModelWeights(join(run.path, 'model'), copies);
   return step;
 }

@@ -4,14 +4,14 @@
  * @module
  */
 import type { BatchState, OpenData } from '../data/index.js';
-import { add } from '../graph/index.js';
+import { add, multiply } from '../graph/index.js';
 import type { LanguageModel } from '../models/index.js';
 import { nameParameters, type Parameter, type ParameterArena } from '../nn/index.js';
 import type { RuntimeOptions } from '../runtime/index.js';
 import { CollapseDetector, type CollapseState, type CollapseWarning } from './collapse.js';
 import type { TrainOptions } from './config.js';
 import { Evaluator, type EvaluationReport } from './evaluator.js';
-import { FlatPass, flatVector, SumOfSquares } from './flat-pass.js';
+import { FlatPass, flatScalar, flatVector, SumOfSquares } from './flat-pass.js';
 import { createWeights, type Weights } from './freeze.js';
 import { batchFeeds } from './language-modelling.js';
 import type { Optimizer } from './optimizer.js';
@@ -109,7 +109,7 @@ export class Trainer {
         : {
             total: gradients.like(),
             pass: new FlatPass(
-              { total: add(flatVector('total'), flatVector('gradient')) },
+              { total: add(flatVector('total'), multiply(flatVector('gradient'), flatScalar('weight'))) },
               weights.trainable.memory,
               threads,
             ),
@@ -166,24 +166,30 @@ export class Trainer {
    * @throws Error if loss or gradients are not finite; the parameters are then as they were.
    */
   async update(): Promise<StepReport> {
-    const { options, data } = this.parts;
+    const { options, data, model } = this.parts;
     const milliseconds = { data: 0, session: 0, optimizer: 0 };
     const reports: BatchReport[] = [];
+    const weights: number[] = [];
     let tokens = 0;
     for (let part = 0; part < options.accumulation; part++) {
       const begin = performance.now();
       const batch = data.train.next();
       for (const real of batch.mask) tokens += real;
+      // Each batch's loss is a mean over its own targets: padded batches must not count as much as full ones.
+      weights.push(
+        batch.targets.reduce((count, target) => count + Number(target >= 0), 0) / batch.targets.length,
+      );
       const fetched = performance.now();
       reports.push(await this.program.run(batchFeeds(batch), this.step_ * options.accumulation + part));
       milliseconds.data += fetched - begin;
       milliseconds.session += performance.now() - fetched;
-      await this.accumulate(part);
+      await this.accumulate(part, weights[part]);
     }
-    const report = averageReports(reports);
+    const report = averageReports(reports, weights);
+    const divisor = this.accumulation ? weights.reduce((a, b) => a + b, 0) : 1;
     const begin = performance.now();
     const source = this.accumulation?.total ?? this.gradients;
-    const gradientNorm = Math.sqrt(await this.norm.of(source.data)) / options.accumulation;
+    const gradientNorm = Math.sqrt(await this.norm.of(source.data)) / divisor;
     if (!Number.isFinite(report.loss) || !Number.isFinite(gradientNorm)) {
       throw new Error(
         `step ${this.step_ + 1}: loss ${report.loss}, gradient norm ${gradientNorm}: training has diverged; lower schedule.learningRate`,
@@ -195,23 +201,28 @@ export class Trainer {
     await this.optimizer.update({
       update: this.step_ + 1,
       learningRate,
-      gradientScale: clip / options.accumulation,
+      gradientScale: clip / divisor,
     });
     milliseconds.optimizer = performance.now() - begin;
     this.step_++;
     this.tokens_ += tokens;
     const warnings = options.collapseWarning
-      ? this.collapse.observe(this.step_, this.program.sparseLayers, report.loads)
+      ? this.collapse.observe(
+          this.step_,
+          this.program.sparseLayers,
+          report.loads,
+          model.options.sparse?.topK ?? 1,
+        )
       : [];
     return { ...report, step: this.step_, learningRate, gradientNorm, tokens, milliseconds, warnings };
   }
 
-  /** Adds the gradients of one batch to those before it. */
-  private async accumulate(part: number): Promise<void> {
+  /** Adds the weighted gradients of one batch to those before it. */
+  private async accumulate(part: number, weight: number): Promise<void> {
     if (!this.accumulation) return;
     const { total, pass } = this.accumulation;
-    if (part === 0) total.data.set(this.gradients.data);
-    else await pass.run({ total: total.data, gradient: this.gradients.data }, {});
+    if (part === 0) total.data.fill(0);
+    await pass.run({ total: total.data, gradient: this.gradients.data }, { weight });
   }
 
   /** Measures the model on the validation set and remembers whether it was the best so far. */
@@ -274,11 +285,13 @@ export function runtimeOptions({
   return threads === null ? { device } : { device, threads };
 }
 
-function averageReports(reports: readonly BatchReport[]): BatchReport {
+/** One report for several batches, each counted by its weight. */
+function averageReports(reports: readonly BatchReport[], weights: readonly number[]): BatchReport {
   const [first] = reports;
   if (reports.length === 1) return first;
+  const total = weights.reduce((a, b) => a + b, 0);
   const mean = (value: (report: BatchReport) => number): number =>
-    reports.reduce((sum, report) => sum + value(report), 0) / reports.length;
+    reports.reduce((sum, report, i) => sum + weights[i] * value(report), 0) / total;
   return {
     loss: mean((report) => report.loss),
     taskLoss: mean((report) => report.taskLoss),

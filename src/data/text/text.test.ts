@@ -187,6 +187,7 @@ describe('token files', () => {
       fingerprint: 'wide',
       encode: (text) => Int32Array.from(text, (character) => 65_000 + character.charCodeAt(0)),
       decode: () => '',
+      byteLength: () => 0,
       toFile: () => ({}),
     };
     const file = await openTokens([await wholeFile(write('ɐ\nz'))], wide, cache);

@@ -103,6 +103,14 @@ export class BytePairTokenizer implements Tokenizer {
     return this.#decoder.decode(Buffer.concat(parts));
   }
 
+  byteLength(ids: ArrayLike<number>): number {
+    let bytes = 0;
+    for (let i = 0; i < ids.length; i++) {
+      if (!this.#skipped.has(ids[i])) bytes += this.#bytes[ids[i]].length;
+    }
+    return bytes;
+  }
+
   toFile(): TokenizerFile {
     const { vocabulary, merges, added } = this.model;
     return {

@@ -50,6 +50,12 @@ export class ByteTokenizer implements Tokenizer {
     return this.#decoder.decode(Uint8Array.from(Array.from(ids).filter((id) => id < 256)));
   }
 
+  byteLength(ids: ArrayLike<number>): number {
+    let bytes = 0;
+    for (let i = 0; i < ids.length; i++) if (ids[i] < 256) bytes++;
+    return bytes;
+  }
+
   toFile(): TokenizerFile {
     const specials = this.special.pad === undefined ? [] : specialNames;
     return {

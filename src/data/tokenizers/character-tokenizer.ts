@@ -96,6 +96,10 @@ export class CharacterTokenizer implements Tokenizer {
     return text;
   }
 
+  byteLength(ids: ArrayLike<number>): number {
+    return Buffer.byteLength(this.decode(ids));
+  }
+
   toFile(): TokenizerFile {
     const { unknown } = this.special;
     const tokens = unknown === undefined ? this.characters : [...this.characters, unknownContent];

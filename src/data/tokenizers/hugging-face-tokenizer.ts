@@ -42,6 +42,10 @@ export class HuggingFaceTokenizer implements Tokenizer {
     return ids.length === 0 ? '' : this.#library.decode(Array.from(ids), { skip_special_tokens: true });
   }
 
+  byteLength(ids: ArrayLike<number>): number {
+    return Buffer.byteLength(this.decode(ids));
+  }
+
   toFile(): TokenizerFile {
     return this.file;
   }

@@ -29,6 +29,8 @@ export interface Tokenizer {
   encode(text: string): Int32Array;
   /** Text of ids. Special tokens are left out, and bytes that are no UTF-8 become U+FFFD. */
   decode(ids: ArrayLike<number>): string;
+  /** UTF-8 bytes of text that the ids stand for, also where they begin or end within a character. */
+  byteLength(ids: ArrayLike<number>): number;
   /** The same tokenizer as a `tokenizer.json` that Hugging Face's libraries read. */
   toFile(): TokenizerFile;
 }

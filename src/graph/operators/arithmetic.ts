@@ -4,7 +4,7 @@
  */
 import { applyOne, type Operator } from '../operator.js';
 import { ShapeError, broadcastShapes, isFloat, type Dim, type Shape, type Tensor } from '../tensor.js';
-import { scalar } from '../leaf.js';
+import { constantValue, scalar } from '../leaf.js';
 import { sum } from './reduce.js';
 import { reshape } from './shape.js';
 
@@ -104,7 +104,10 @@ export const modulo = binary('modulo', 'Mod', undefined, 'whole number');
  * the power itself is defined for.
  */
 export const power = binary('power', 'Pow', (g, a, b, output) => [
-  multiply(g, multiply(b, power(a, subtract(b, 1)))),
+  // x⁰ is constant, and 0 · 0⁻¹ would be NaN.
+  Array.from(constantValue(b) ?? [1]).every((exponent) => exponent === 0)
+    ? undefined
+    : multiply(g, multiply(b, power(a, subtract(b, 1)))),
   b.node.operator.name === 'constant' ? undefined : multiply(g, multiply(output, log(a))),
 ]);
 

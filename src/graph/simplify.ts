@@ -85,12 +85,10 @@ function attributeKey(node: Node): string | undefined {
       if (list.length > COMPARED_CONSTANT) return undefined;
       // Object.is semantics: −0 and NaN constants must not merge with 0 and null.
       parts.push(`${name}=[${list.map((item) => (Object.is(item, -0) ? '-0' : String(item))).join(',')}]`);
-    } else if (typeof value === 'object' || typeof value === 'function') {
+    } else if (typeof value === 'number' || typeof value === 'string' || typeof value === 'boolean') {
+      parts.push(`${name}=${Object.is(value, -0) ? '-0' : String(value)}`);
+    } else if (value !== undefined) {
       return undefined;
-    } else {
-      parts.push(
-        `${name}=${Object.is(value, -0) ? '-0' : String(value as string | number | boolean | undefined)}`,
-      );
     }
   }
   return `{${parts.join(';')}}`;

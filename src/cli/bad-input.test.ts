@@ -36,6 +36,20 @@ function expectRefusal({ code, stdout, stderr }: Ended, ...parts: (string | RegE
   expect(code).toBe(1);
 }
 
+/** Rows of what is wrong, a command, and what its error must say; the commands run before the tests, two at a time. */
+function refusals(rows: readonly (readonly [string, readonly string[], string])[]): void {
+  let results: Ended[];
+  beforeAll(async () => {
+    results = await twoAtATime(rows, ([, args]) => command(...args));
+  }, 120_000);
+  test.each(rows.map(([what], i) => [what, i] as const))('%s', (_, i) => {
+    // Commander puts its guess on a line of its own.
+    const stderr = results[i].stderr.replace('\n(Did', ' (Did');
+    expectRefusal({ ...results[i], stderr }, rows[i][2]);
+    expect(existsSync(join(folder, 'x'))).toBe(false);
+  });
+}
+
 const text = (path: string): string => `data={"kind":"text","path":"${path}"}`;
 
 /** Arguments of `train` after `tiny.json --out …`, and what the error must say. */
@@ -152,7 +166,7 @@ describe('train leaves nothing behind but one clear line', () => {
 
   test.each(training.map(([what], i) => [what, i] as const))('%s', (_, i) => {
     const [, , ...parts] = training[i];
-    expectRefusal(results[i], ...parts.map((part) => part));
+    expectRefusal(results[i], ...parts);
     expect(existsSync(join(folder, `refused-${i}`))).toBe(false);
   });
 
@@ -164,7 +178,7 @@ describe('train leaves nothing behind but one clear line', () => {
 });
 
 describe('recipes and commands', () => {
-  test.each<[string, string[], string]>([
+  refusals([
     ['a recipe that is not JSON', ['train', 'not-json.json', '--out', 'x'], 'not-json.json: not JSON: '],
     [
       'a recipe that is no object',
@@ -193,19 +207,11 @@ describe('recipes and commands', () => {
       ['data', 'fetch', 'nothing'],
       'there is no data set "nothing"; known are: tinyshakespeare',
     ],
-  ])('%s', async (_, args, message) => {
-    const result = await command(...args);
-    // Commander adds a second line of its own for mistakes in the arguments.
-    expectRefusal(
-      { ...result, stderr: result.stderr.replace('\n(Did', ' (Did') },
-      message.replace(/[()?*]/g, '\\$&'),
-    );
-    expect(existsSync(join(folder, 'x'))).toBe(false);
-  });
+  ]);
 });
 
 describe('eval and generate', () => {
-  test.each<[string, string[], string]>([
+  refusals([
     ['no model', ['eval', 'nothing'], 'there is no model here: cannot read nothing/config.json'],
     [
       'a model folder without data',
@@ -235,7 +241,7 @@ describe('eval and generate', () => {
       ['generate', 'run', '--prompt', ''],
       '--prompt is empty: give at least one character to continue',
     ],
-  ])('%s', async (_, args, message) => expectRefusal(await command(...args), message));
+  ]);
 });
 
 describe('runs', () => {

@@ -10,6 +10,7 @@ beforeAll(async () => {
   folder = await temporaryFolder();
   const train = { ...tinyRecipe.train, steps: 500, evaluation: { every: 400 }, checkpoint: { every: 400 } };
   await writeFile(join(folder, 'tiny.json'), JSON.stringify({ ...tinyRecipe, train }));
+  expect(await start('tiny.json', '--out', 'straight').ended).toMatchObject({ code: 0 });
 });
 afterAll(() => rm(folder, { recursive: true, force: true }));
 const start = (...args: string[]): Command => new Command(['train', ...args], { cwd: folder });
@@ -17,9 +18,6 @@ const start = (...args: string[]): Command => new Command(['train', ...args], { 
 test.each(['SIGINT', 'SIGTERM'] as const)(
   '%s finishes the step, saves and ends with 0; a resume ends at the bits of an uninterrupted run',
   async (signal) => {
-    const straight = start('tiny.json', '--out', `straight-${signal}`);
-    expect(await straight.ended).toMatchObject({ code: 0 });
-
     const stopped = start('tiny.json', '--out', signal);
     await stopped.says('step 1/500');
     stopped.process.kill(signal);
@@ -40,7 +38,7 @@ test.each(['SIGINT', 'SIGTERM'] as const)(
     expect(JSON.parse(resumed.stdout)).toMatchObject({ outcome: 'finished', step: 500 });
     expect(resumed.stderr).not.toContain('warning');
     const model = (run: string): Promise<Buffer> => readFile(join(folder, run, 'model/model.safetensors'));
-    expect(Buffer.compare(await model(signal), await model(`straight-${signal}`))).toBe(0);
+    expect(Buffer.compare(await model(signal), await model('straight'))).toBe(0);
   },
 );
 
@@ -49,7 +47,7 @@ test('a second signal ends at once with 130, also in the middle of an evaluation
     '--set',
     'train.evaluation.every=1',
     '--set',
-    'data.validationLines=60000',
+    'data.validationLines=4000',
     '--set',
     'train.steps=3',
   ];

@@ -300,10 +300,11 @@ describe('runs', () => {
 
 describe('damaged checkpoints', () => {
   let copies = 0;
-  /** A copy of the run, whose checkpoints are of steps 15 and 20. */
-  async function copyOfRun(): Promise<string> {
+  /** A copy of the run, whose checkpoints are of steps 15 and 20; as if stopped there, or with its finished model. */
+  async function copyOfRun(finished = false): Promise<string> {
     const name = `damaged-${copies++}`;
     await cp(join(folder, 'run'), join(folder, name), { recursive: true });
+    if (!finished) await rm(join(folder, name, 'model/model.safetensors'));
     return name;
   }
   async function flipBit(path: string, at: number): Promise<void> {
@@ -361,8 +362,9 @@ describe('damaged checkpoints', () => {
   });
 
   test('a damaged model folder is refused by name', async () => {
-    const run = await copyOfRun();
+    const run = await copyOfRun(true);
     await truncate(join(folder, run, 'model/model.safetensors'), 20_000);
+    expectRefusal(await command('eval', run), /model\.safetensors/);
     expectRefusal(await command('eval', `${run}/model`, '--data', 'book.txt'), /model\.safetensors/);
     await writeFile(join(folder, run, 'model/config.json'), '{');
     expectRefusal(await command('inspect', run), /config\.json: not JSON/);

@@ -4,6 +4,8 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Command, switchyard, tinyRecipe, twoAtATime, type Ended } from '../../test/support/command.js';
 import { temporaryFolder } from '../../test/support/tiny-training.js';
+import type { Recipe } from '../recipes/index.js';
+import { loadModel } from '../train/index.js';
 
 let folder: string;
 let trained: Ended;
@@ -68,7 +70,9 @@ describe('train', () => {
       'metrics.jsonl',
       'model',
       'recipe.json',
+      'routing',
     ]);
+    expect(readdirSync(join(folder, 'run', 'routing'))).toEqual(['step-000010.json', 'step-000020.json']);
     expect(readdirSync(join(folder, 'run', 'checkpoints')).sort()).toEqual([
       'latest',
       'step-000015',
@@ -131,8 +135,16 @@ describe('train', () => {
         taskLoss === undefined ? [] : [taskLoss as number],
       );
     expect(losses('tuned')[0]).toBeLessThan(losses('run')[0] - 0.05);
-    const evaluated = json(await command('eval', 'tuned', '--json'));
-    expect(evaluated['model']).toBe('tuned at step 4');
+    const recipe = JSON.parse(await readFile(join(folder, 'tuned/recipe.json'), 'utf8')) as Recipe;
+    expect(recipe.environment).toMatchObject({ from: 'run' });
+    expect(recipe.train.freeze).toEqual(['embedding.*', '*.router.*']);
+    const weights = async (run: string): Promise<ReadonlyMap<string, Float32Array>> =>
+      (await loadModel(join(folder, run))).weights;
+    const [before, after] = [await weights('run'), await weights('tuned')];
+    for (const [name, values] of after) {
+      const isFrozen = name.startsWith('embedding.') || name.includes('.router.');
+      expect(Buffer.from(values.buffer).equals(Buffer.from(before.get(name)!.buffer)), name).toBe(isFrozen);
+    }
   });
 });
 
@@ -150,7 +162,7 @@ describe('eval', () => {
       'loads',
       'dropped',
     ]);
-    expect(result).toMatchObject({ model: 'run at step 20', data: 'validation set of run' });
+    expect(result).toMatchObject({ model: 'run', data: 'validation set of run' });
     const { validation } = json(trained) as { validation: { loss: number; tokens: number } };
     expect(result['loss']).toBeCloseTo(validation.loss, 5);
     expect(result['tokens']).toBe(validation.tokens);

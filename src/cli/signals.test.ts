@@ -81,3 +81,15 @@ test('a second process on one run is refused by name, and harms nothing', async 
   expect(await first.ended).toMatchObject({ code: 0 });
   expect(existsSync(join(folder, 'shared', 'run.lock'))).toBe(false);
 });
+
+test('a run that starts from another is resumed from there, even before its first checkpoint', async () => {
+  const args = ['--from', 'straight', '--set', 'train.steps=6'];
+  expect(await start('tiny.json', '--out', 'tuned', ...args).ended).toMatchObject({ code: 0 });
+  expect(await start('tiny.json', '--out', 'cut', ...args).ended).toMatchObject({ code: 0 });
+  // As if it had been killed after its first step.
+  await rm(join(folder, 'cut/checkpoints/step-000006'), { recursive: true });
+  await rm(join(folder, 'cut/model/model.safetensors'));
+  expect(await start('--resume', '--out', 'cut').ended).toMatchObject({ code: 0 });
+  const model = (run: string): Promise<Buffer> => readFile(join(folder, run, 'model/model.safetensors'));
+  expect(Buffer.compare(await model('cut'), await model('tuned'))).toBe(0);
+});

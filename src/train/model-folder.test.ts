@@ -152,6 +152,14 @@ describe('a run folder', () => {
     expect(loaded).toMatchObject({ source: `${run()} at step 20`, warnings: [] });
   });
 
+  test('opens at its model once that is written, whatever checkpoints say', async () => {
+    await saveStep(10);
+    await saveModelWeights(join(run(), 'model'), tensors(7));
+    const loaded = await loadModel(run());
+    expect(loaded.weights).toEqual(weights(7));
+    expect(loaded).toMatchObject({ source: run(), warnings: [] });
+  });
+
   test.each(['model.safetensors', 'manifest.json'])('passes over a damaged %s and says so', async (file) => {
     await saveStep(10);
     await saveStep(20);

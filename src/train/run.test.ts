@@ -1,5 +1,5 @@
 import { EventEmitter } from 'node:events';
-import { readFile, rm } from 'node:fs/promises';
+import { readFile, rm, truncate } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import {
@@ -139,6 +139,14 @@ describe('a run', () => {
       bitsPerByte: result.evaluation!.bitsPerByte,
       tokens: 99,
     });
+    const routing = JSON.parse(
+      await readFile(join(folder, 'run', 'routing', 'step-000010.json'), 'utf8'),
+    ) as object;
+    expect(routing).toEqual({
+      step: 10,
+      dropped: 0,
+      layers: [{ layer: 1, load: result.evaluation!.loads[0], balance: expect.any(Number) as number }],
+    });
     const final = await readTensors(join(folder, 'run', 'checkpoints', 'step-000010', 'model.safetensors'));
     expect(await readTensors(join(folder, 'run', 'model', 'model.safetensors'))).toEqual(final);
   });
@@ -255,6 +263,46 @@ describe('a run', () => {
       step: 8,
       modelStep: 2,
     });
+  });
+
+  test('when the best weights are lost, the last ones become the model, and it is said', async () => {
+    const training: TinyTraining = {
+      text: new Int32Array(400).fill(97),
+      validation: tinyText(60),
+      train: {
+        steps: 50,
+        evaluation: { every: 2 },
+        earlyStop: { patience: 3 },
+        schedule: { kind: 'constant', learningRate: 0.03, warmupSteps: 0 },
+      },
+    };
+    await run(training, { stopAfter: 5 });
+    await truncate(join(folder, 'run', 'checkpoints', 'step-000002', 'model.safetensors'), 50);
+    const told: string[] = [];
+    const listener = { onWarning: (line: string): unknown => told.push(line) };
+    const result = await run(training, { resume: true, listener });
+    expect(result).toMatchObject({ outcome: 'stoppedEarly', step: 8, modelStep: 8 });
+    expect(told).toEqual([
+      expect.stringMatching(
+        /^the best weights, of step 2, are lost; the model gets the last ones: .*damaged/,
+      ),
+    ]);
+    const last = await readTensors(join(folder, 'run', 'checkpoints', 'step-000008', 'model.safetensors'));
+    expect(await readTensors(join(folder, 'run', 'model', 'model.safetensors'))).toEqual(last);
+  });
+
+  test('the reported evaluation is that of the weights in the model folder', async () => {
+    const losses: number[] = [];
+    const listener: TrainingListener = { onEvaluation: (_, { loss }) => losses.push(loss) };
+    const train = {
+      steps: 50,
+      evaluation: { every: 2 },
+      earlyStop: { patience: 2 },
+      schedule: { kind: 'constant', learningRate: 0.03, warmupSteps: 0 },
+    };
+    const text = new Int32Array(400).fill(97);
+    const { evaluation, modelStep } = await run({ text, validation: tinyText(60), train }, { listener });
+    expect([modelStep, evaluation!.loss]).toEqual([2, losses[0]]);
   });
 
   test('an early stop survives an interruption: patience goes on counting', async () => {

@@ -1,7 +1,16 @@
 import { InferenceSession } from 'onnxruntime-node';
 import { afterEach, describe, expect, test, vi } from 'vitest';
-import { noisySwitch, tinyText, tinyTrainer, type TinyTraining } from '../../test/support/tiny-training.js';
-import type { Trainer, TrainerState } from './trainer.js';
+import {
+  noisySwitch,
+  tinyData,
+  tinyModel,
+  tinyOptions,
+  tinyText,
+  tinyTrainer,
+  type TinyTraining,
+} from '../../test/support/tiny-training.js';
+import type { Batch, BatchSource } from '../data/index.js';
+import { Trainer, type TrainerState } from './trainer.js';
 
 const open: Trainer[] = [];
 async function create(training: TinyTraining = {}): Promise<Trainer> {
@@ -142,6 +151,63 @@ describe('gradients', () => {
     const moved = distance(start, copyOf(whole));
     expect(moved).toBeGreaterThan(0.1);
     expect(distance(copyOf(whole), copyOf(parts)) / moved).toBeLessThan(1e-5);
+  });
+
+  test('accumulated batches count by their targets: padding makes no batch heavier', async () => {
+    // Rows of 8, 8, 3 and 1 targets: together one batch, or four of one row each.
+    const lengths = [8, 8, 3, 1];
+    const optimizer = { kind: 'sgd', momentum: 0 };
+    const schedule = { kind: 'constant', learningRate: 0.1, warmupSteps: 0 };
+    const source = (batchSize: number): BatchSource => {
+      let next = 0;
+      const shape = { batchSize, contextLength: 8 };
+      return {
+        ...shape,
+        next: () => {
+          const text = tinyText(4 * 9);
+          const batch: Batch = {
+            tokens: new Int32Array(8 * batchSize),
+            targets: new Int32Array(8 * batchSize).fill(-100),
+            mask: new Uint8Array(8 * batchSize),
+          };
+          for (let row = 0; row < batchSize; row++) {
+            const index = next++ % 4;
+            for (let i = 0; i < lengths[index]; i++) {
+              batch.tokens[8 * row + i] = text[9 * index + i];
+              batch.targets[8 * row + i] = text[9 * index + i + 1];
+              batch.mask[8 * row + i] = 1;
+            }
+          }
+          return batch;
+        },
+        state: () => ({}),
+        restore: () => undefined,
+      };
+    };
+    const [whole, parts] = await Promise.all(
+      [4, 1].map(async (batchSize) => {
+        const train = { optimizer, schedule, clipNorm: null, batchSize, accumulation: 4 / batchSize };
+        const data = {
+          ...tinyData(tinyText(50), tinyText(20), { batchSize, contextLength: 8 }),
+          train: source(batchSize),
+        };
+        const trainer = await Trainer.create({
+          model: tinyModel(),
+          data,
+          options: tinyOptions(train),
+          seed: 1,
+          padded: true,
+        });
+        open.push(trainer);
+        return trainer;
+      }),
+    );
+    const start = copyOf(whole);
+    const [one, four] = [await whole.update(), await parts.update()];
+    expect([one.tokens, four.tokens]).toEqual([20, 20]);
+    expect(Math.abs(four.loss / one.loss - 1)).toBeLessThan(1e-5);
+    expect(Math.abs(four.gradientNorm / one.gradientNorm - 1)).toBeLessThan(1e-5);
+    expect(distance(copyOf(whole), copyOf(parts)) / distance(start, copyOf(whole))).toBeLessThan(1e-5);
   });
 
   test('the tokens and loads of accumulated batches add up', async () => {

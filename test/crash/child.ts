@@ -81,7 +81,7 @@ export const node = (name: string, args: readonly (string | number)[], options?:
 export function requireBuild(): void {
   for (const room of ['checkpoints', 'checkpoints/safetensors', 'train']) {
     for (const name of readdirSync(join(root, 'src', room))) {
-      if (!name.endsWith('.ts') || name.endsWith('.test.ts')) continue;
+      if (!name.endsWith('.ts') || /\.(test|case)\.ts$/.test(name)) continue;
       const source = join(root, 'src', room, name);
       const built = join(root, 'dist', room, name.replace(/\.ts$/, '.js'));
       if (!existsSync(built) || statSync(built).mtimeMs < statSync(source).mtimeMs)

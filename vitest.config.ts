@@ -7,6 +7,10 @@ export default defineConfig({
     // Native sessions and worker threads do not mix (microsoft/onnxruntime#24486): one process per file.
     pool: 'forks',
     testTimeout: 60_000,
-    coverage: { provider: 'v8', include: ['src/graph/**', 'src/moe/**', 'src/train/**'], exclude: ['**/*.test.ts', '**/*.case.ts'] },
+    coverage: {
+      provider: 'v8',
+      include: ['src/graph/**', 'src/moe/**', 'src/train/**'],
+      exclude: ['**/*.test.ts', '**/*.case.ts'],
+    },
   },
 });

@@ -58,19 +58,16 @@ export {
   type Axes,
 } from './operators/reduce.js';
 export { erf, gelu, geluTanh, relu, sigmoid, silu, softplus, tanh } from './operators/activation.js';
+export { concat, split, stack, unstack } from './operators/joining.js';
 export {
   broadcastTo,
-  concat,
   fill,
   pad,
   range,
   reshape,
   shapeSize,
   slice,
-  split,
-  stack,
   transpose,
-  unstack,
   zerosLike,
 } from './operators/shape.js';
 export { matmul, type MatmulOptions } from './operators/matmul.js';

@@ -6,7 +6,8 @@ import { applyOne, type Lowering, type Operator } from '../operator.js';
 import { ShapeError, isFloat, sizeOf, type Shape, type Tensor } from '../tensor.js';
 import { add } from './arithmetic.js';
 import { matmul } from './matmul.js';
-import { concat, pad, place, reshape, slice, split, stack, transpose } from './shape.js';
+import { concat, split, stack } from './joining.js';
+import { pad, place, reshape, slice, transpose } from './shape.js';
 import { sum } from './reduce.js';
 
 /** Stride, zero padding, dilation and groups; pairs are `[height, width]`. */

@@ -17,7 +17,8 @@ import {
 } from '../tensor.js';
 import { cast, equal } from './arithmetic.js';
 import { sum } from './reduce.js';
-import { broadcastTo, concat, fill, range, reshape, zerosLike } from './shape.js';
+import { concat } from './joining.js';
+import { broadcastTo, fill, range, reshape, zerosLike } from './shape.js';
 
 /** Whether static sizes of `indices` stay inside `x`, the indexed axis aside. */
 function withinOtherAxes(indices: Shape, x: Shape, along: number): boolean {

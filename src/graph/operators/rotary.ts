@@ -5,7 +5,8 @@
 import { applyOne, type Operator } from '../operator.js';
 import { ShapeError, sameShape, type Tensor } from '../tensor.js';
 import { add, multiply, negate, subtract } from './arithmetic.js';
-import { concat, reshape, slice } from './shape.js';
+import { concat } from './joining.js';
+import { reshape, slice } from './shape.js';
 
 const rotateOperator: Operator = {
   name: 'rotatePairs',

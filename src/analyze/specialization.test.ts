@@ -6,7 +6,7 @@ const table = (
   experts: readonly number[],
   numExperts = 2,
 ): SpecializationTable => {
-  const made = new SpecializationTable(3, ['en', 'ja', 'ar'], numExperts);
+  const made = new SpecializationTable('3', ['en', 'ja', 'ar'], numExperts);
   made.add(classOf, experts);
   return made;
 };

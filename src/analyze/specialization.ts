@@ -8,8 +8,8 @@ export class SpecializationTable {
   readonly counts: number[][];
 
   constructor(
-    /** Index of the layer in its model. */
-    readonly layerIndex: number,
+    /** Name of the layer: its index in the model, with the stratum where it has several. */
+    readonly layer: string,
     readonly classes: readonly string[],
     readonly numExperts: number,
   ) {

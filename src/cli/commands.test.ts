@@ -321,7 +321,7 @@ describe('demo', () => {
     expect([sparse.loads.length, dense.loads.length]).toEqual([1, 0]);
     expect(result['samples']).toMatchObject([{ language: 'en' }, { language: 'ar' }, { language: 'ja' }]);
     const table = {
-      layer: 1,
+      layer: '1',
       languages: ['en', 'ja', 'ar'],
       counts: expect.any(Array) as number[][],
       mutualInformation: expect.any(Number) as number,

@@ -96,9 +96,8 @@ function introduction(recipe: Recipe, dense: Recipe): string {
   const size = (one: Recipe): ReturnType<typeof sizeOfModel> =>
     sizeOfModel(new LanguageModel({ ...one.model, vocabSize: one.model.vocabSize ?? 256 }));
   const [sparse, plain] = [size(recipe), size(dense)];
-  const experts = recipe.model.sparse?.numExperts ?? 0;
   return [
-    `switch  ${formatCount(sparse.parameters)} parameters, ${formatCount(sparse.activeParameters)} active a token, ${experts} experts in layers ${sparse.sparseLayers.join(', ')}`,
+    `switch  ${formatCount(sparse.parameters)} parameters, ${formatCount(sparse.activeParameters)} active a token, sparse in layers ${sparse.sparseLayers.join(', ')}`,
     `dense   ${formatCount(plain.parameters)} parameters, all active`,
   ].join('\n');
 }
@@ -108,8 +107,8 @@ async function measure(recipe: Recipe, { model, weights, tokenizer }: LoadedMode
   const data = await openData(recipe.data, { ...shape, cacheFolder: '.cache', seed: recipe.seed });
   const evaluator = await Evaluator.create(model, weights, shape, {});
   const names = (data.languages ?? []).map(({ code }) => code);
-  const tables = evaluator.sparseLayers.map(
-    (layer) => new SpecializationTable(layer, names, recipe.model.sparse!.numExperts),
+  const tables = evaluator.routedLayers.map(
+    ({ name, numExperts }) => new SpecializationTable(name, names, numExperts),
   );
   const report = await evaluator.evaluate(data.validation(), tokenizer, null, ({ batch, experts }) => {
     if (batch.languages) tables.forEach((table, i) => table.add(batch.languages!, experts[i]));
@@ -156,7 +155,7 @@ async function speak(
 }
 
 function tableAsJson(table: SpecializationTable): object {
-  const { layerIndex: layer, classes: languages, counts } = table;
+  const { layer, classes: languages, counts } = table;
   return { layer, languages, counts, mutualInformation: table.mutualInformation() };
 }
 

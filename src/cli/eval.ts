@@ -63,7 +63,7 @@ Examples:
           `tokens        ${report.tokens} (${report.bytes} bytes)`,
           ...report.loads.map((load, i) => {
             const { balance, maxOverMean, dead } = loadStatistics(load);
-            return `layer ${String(evaluator.sparseLayers[i]).padEnd(7)} balance ${balance.toFixed(3)}  busiest expert ${maxOverMean.toFixed(2)} × mean  dead ${dead.length}`;
+            return `layer ${evaluator.routedLayers[i].name.padEnd(7)} balance ${balance.toFixed(3)}  busiest expert ${maxOverMean.toFixed(2)} × mean  dead ${dead.length}`;
           }),
         ];
         process.stdout.write(`${lines.join('\n')}\n`);

@@ -45,7 +45,7 @@ Examples:
       const { sparse } = options;
       const lines = [
         `layers             ${options.numLayers} (${size.sparseLayers.length} sparse${sparse ? `: ${size.sparseLayers.join(', ')}` : ''})`,
-        ...(sparse
+        ...(sparse?.kind === 'experts'
           ? [
               `experts            ${sparse.numExperts} a layer, top ${sparse.topK}, router ${sparse.router.kind}, dispatch ${sparse.dispatch.kind}`,
             ]

@@ -26,7 +26,7 @@ export function drawSpecialization(table: SpecializationTable): string {
     return `${shade}${String(Math.round(share * 100)).padStart(2)} %`.padStart(6);
   };
   return [
-    `Who handles what in layer ${table.layerIndex}: share of each language's tokens by expert`,
+    `Who handles what in layer ${table.layer}: share of each language's tokens by expert`,
     `(mutual information of language and expert ${table.mutualInformation().toFixed(2)}; 0 = experts ignore the language)`,
     `${''.padEnd(width)}${header}`,
     ...order.map(({ name, row }) => `${name.padEnd(width)}${row.map(cell).join('')}`),

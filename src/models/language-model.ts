@@ -11,7 +11,10 @@ import {
   isSparseBlock,
   sparseSchema,
   type AuxiliaryLoss,
+  RouterPool,
   type FeedForward,
+  type FeedForwardOutput,
+  type LayerSizes,
   type RoutingRecord,
 } from '../moe/index.js';
 import {
@@ -25,6 +28,7 @@ import {
   rotaryTables,
   weightInitializer,
   type AttentionInputs,
+  type StateUpdate,
   type TraceContext,
   type WeightInitialization,
 } from '../nn/index.js';
@@ -112,6 +116,8 @@ export interface LanguageModelOutput {
   readonly records: readonly RoutingRecord[];
   /** Terms of every sparse layer, each with its layer's index. */
   readonly losses: readonly (AuxiliaryLoss & { readonly layerIndex: number })[];
+  /** State of routers that follows training without a gradient. */
+  readonly updates: readonly StateUpdate[];
 }
 
 /** Tensors that a model reads. */
@@ -144,57 +150,55 @@ export class LanguageModel extends Module {
         : positions === 'relative'
           ? new RelativePositionBias(numHeads, false, normal(initialization.embedding))
           : undefined;
-    this.blocks = Array.from({ length: options.numLayers }, (_, index) => this.createBlock(index));
+    const routers = new RouterPool();
+    this.blocks = Array.from({ length: options.numLayers }, (_, index) => this.createBlock(index, routers));
     this.norm = createNorm(options.norm, hiddenSize);
     this.head = options.tieEmbeddings
       ? undefined
       : new Linear(hiddenSize, vocabSize, weightInitializer(initialization, hiddenSize));
   }
 
-  private createBlock(index: number): TransformerBlock {
+  /** Why outputs at a position may depend on later tokens, one line a layer; empty for a causal model. */
+  get leaks(): readonly string[] {
+    return this.blocks.flatMap(({ feedForward: { leak } }, index) =>
+      leak === undefined ? [] : [`layer ${index}: ${leak}`],
+    );
+  }
+
+  private createBlock(index: number, routers: RouterPool): TransformerBlock {
     const { options } = this;
     const { hiddenSize, numHeads, numKeyValueHeads = numHeads, bias, initialization, norm } = options;
     const headSize = options.headSize ?? hiddenSize / numHeads;
-    const outputs = this.outputInitialization();
+    const feedForward = this.createFeedForward(index, routers);
     return new TransformerBlock(
       {
         attentionNorm: createNorm(norm, hiddenSize),
         attention: new Attention(
           { hiddenSize, numHeads, numKeyValueHeads, headSize, bias },
           weightInitializer(initialization, hiddenSize),
-          weightInitializer(outputs, numHeads * headSize),
+          weightInitializer(this.outputInitialization(), numHeads * headSize),
         ),
-        feedForwardNorm: createNorm(norm, hiddenSize),
-        feedForward: this.createFeedForward(index, outputs),
+        feedForwardNorm: feedForward.ownsResidual ? undefined : createNorm(norm, hiddenSize),
+        feedForward,
       },
       options.dropout,
     );
   }
 
-  private createFeedForward(index: number, outputInitialization: WeightInitialization): FeedForward {
-    const {
-      hiddenSize,
-      intermediateSize,
-      activation,
-      dropout: rate,
-      bias,
-      initialization,
-      sparse,
-    } = this.options;
-    if (sparse && isSparseBlock(sparse, index)) {
-      return createSparseLayer(sparse, {
-        hiddenSize,
-        intermediateSize,
-        activation,
-        bias,
-        initialization,
-        outputInitialization,
-      });
-    }
+  private createFeedForward(layerIndex: number, routers: RouterPool): FeedForward {
+    const { sparse, ...options } = this.options;
+    const sizes: LayerSizes = {
+      ...options,
+      outputInitialization: this.outputInitialization(),
+      layerIndex,
+      sparseIndex: sparse ? Math.floor(layerIndex / sparse.every) : 0,
+      routers,
+    };
+    if (sparse && isSparseBlock(sparse, layerIndex)) return createSparseLayer(sparse, sizes);
     return new DenseFeedForward(
-      { hiddenSize, intermediateSize, activation, dropout: rate, bias },
-      weightInitializer(initialization, hiddenSize),
-      weightInitializer(outputInitialization, intermediateSize),
+      sizes,
+      weightInitializer(sizes.initialization, sizes.hiddenSize),
+      weightInitializer(sizes.outputInitialization, sizes.intermediateSize),
     );
   }
 
@@ -231,24 +235,35 @@ export class LanguageModel extends Module {
     const flat = (x: Tensor | undefined): Tensor | undefined => x && reshape(x, [batch * time]);
     const records: RoutingRecord[] = [];
     const losses: (AuxiliaryLoss & { layerIndex: number })[] = [];
+    const updates: StateUpdate[] = [];
+    let routing: FeedForwardOutput['routing'];
     this.blocks.forEach((block, layerIndex) => {
       const result = block.forward(hidden, attention, {
         ...context,
         layerIndex,
         site: `blocks.${layerIndex}`,
         batchSize: batch,
+        causal: true,
         tokenMask: flat(mask),
         tokenIds: flat(tokens),
         languageIds: flat(languages),
         previousRecord: records.at(-1),
+        previousRouting: routing,
       });
       hidden = result.hidden;
-      if (result.record) records.push(result.record);
+      routing = result.routing ?? routing;
+      records.push(...result.records);
+      updates.push(...(result.updates ?? []));
       losses.push(...result.losses.map((loss) => ({ ...loss, layerIndex })));
     });
     const all = reshape(this.norm.forward(hidden), [batch * time, hiddenSize]);
     const rows = logitRows ? gather(all, logitRows) : all;
-    return { logits: this.head ? this.head.forward(rows) : this.embedding.logits(rows), records, losses };
+    return {
+      logits: this.head ? this.head.forward(rows) : this.embedding.logits(rows),
+      records,
+      losses,
+      updates,
+    };
   }
 
   private positionInputs(time: number, like: Tensor): Pick<AttentionInputs, 'rotary' | 'bias'> {

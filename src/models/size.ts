@@ -11,7 +11,7 @@ export interface ModelSize {
   readonly parameters: number;
   /** Parameters that one token's forward pass multiplies with or looks up: `topK` of the experts. */
   readonly activeParameters: number;
-  /** Parameters of routers and experts together. */
+  /** Parameters of the sparse layers: routers, experts, and what they own besides. */
   readonly sparseParameters: number;
   /** Floating-point operations of one token's forward pass at full context: two per multiplied weight and per attention score. */
   readonly forwardFlopsPerToken: number;
@@ -33,20 +33,25 @@ export function sizeOfModel(model: LanguageModel): ModelSize {
   let parameters = 0;
   let active = 0;
   let sparseParameters = 0;
-  let multiplied = 0;
+  let flops = 0;
   for (const [name, { size, shape }] of model.parameters()) {
     parameters += size;
-    const isExpert = name.includes('.feedForward.experts.');
-    const share = isExpert && sparse ? sparse.topK / sparse.numExperts : 1;
-    if (isExpert || name.includes('.feedForward.router.')) sparseParameters += size;
-    active += size * share;
+    const block = /^blocks\.(\d+)\.feedForward\./.exec(name);
+    if (block && sparse && isSparseBlock(sparse, Number(block[1]))) sparseParameters += size;
+    if (block) continue;
+    active += size;
     const isTable = name.startsWith('embedding.') || name.startsWith('position.');
-    if (!isTable && shape.length >= 2) multiplied += size * share;
+    if (!isTable && shape.length >= 2) flops += 2 * size;
   }
-  if (options.tieEmbeddings) multiplied += options.vocabSize * options.hiddenSize;
+  for (const { feedForward } of model.blocks) {
+    const cost = feedForward.cost();
+    active += cost.parameters;
+    flops += cost.flops;
+  }
+  if (options.tieEmbeddings) flops += 2 * options.vocabSize * options.hiddenSize;
   // Causal: a token looks at half of the context on average, once for scores and once for values.
   const attention = numLayers * contextLength * numHeads * headSize;
-  const forwardFlopsPerToken = 2 * (multiplied + attention);
+  const forwardFlopsPerToken = Math.round(flops + 2 * attention);
   return {
     parameters,
     activeParameters: Math.round(active),

@@ -18,11 +18,17 @@ export function createNorm(kind: 'rms' | 'layer', size: number): Norm {
 export class TransformerBlock extends Module {
   readonly attentionNorm: Norm;
   readonly attention: Attention;
-  readonly feedForwardNorm: Norm;
+  /** Absent where the feed-forward layer normalises its input itself. */
+  readonly feedForwardNorm: Norm | undefined;
   readonly feedForward: FeedForward;
 
   constructor(
-    parts: { attentionNorm: Norm; attention: Attention; feedForwardNorm: Norm; feedForward: FeedForward },
+    parts: {
+      attentionNorm: Norm;
+      attention: Attention;
+      feedForwardNorm: Norm | undefined;
+      feedForward: FeedForward;
+    },
     private readonly residualDropout: number,
   ) {
     super();
@@ -50,11 +56,12 @@ export class TransformerBlock extends Module {
       context,
     );
     const middle = add(hidden, drop(attended, 'attentionOutput'));
-    const rows = reshape(this.feedForwardNorm.forward(middle), [-1, middle.shape[2]]);
+    const rows = reshape(this.feedForwardNorm?.forward(middle) ?? middle, [-1, middle.shape[2]]);
     const { output, ...report } = this.feedForward.forward(rows, {
       ...context,
       site: `${context.site}.feedForward`,
     });
+    if (this.feedForward.ownsResidual) return { hidden: reshape(output, middle.shape), ...report };
     return { hidden: add(middle, drop(reshape(output, middle.shape), 'feedForwardOutput')), ...report };
   }
 }

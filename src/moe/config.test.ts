@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { distance, randomParameters, run } from '../../test/support/numbers.js';
-import { layerContext } from '../../test/support/moe-context.js';
+import { layerContext, layerSizes } from '../../test/support/moe-context.js';
 import { randomNumbers } from '../../test/support/gradient-check.js';
 import { expertWeights, referenceExpert } from '../../test/support/reference-moe.js';
 import { input } from '../graph/index.js';
@@ -10,10 +10,7 @@ import { DenseFeedForward } from './dense.js';
 
 const initialization = { kind: 'fanIn', scale: 0.1, standardDeviation: 0.02 } as const;
 const sizes = {
-  hiddenSize: 16,
-  intermediateSize: 32,
-  activation: 'relu' as const,
-  bias: false,
+  ...layerSizes(16, 32),
   initialization,
   outputInitialization: { ...initialization, scale: 0.025 },
 };
@@ -21,13 +18,19 @@ const sizes = {
 describe('options of sparse layers', () => {
   test('the shortest recipe is a Switch layer without dropping', () => {
     expect(sparseSchema.parse({ numExperts: 8 })).toEqual({
+      kind: 'experts',
       every: 1,
       numExperts: 8,
       topK: 1,
+      routerSharing: null,
+      sharedIntermediateSize: null,
       router: {
         kind: 'softmax',
         normalizeGates: false,
+        bias: false,
         jitter: 0,
+        logitNoise: 0,
+        uniformInitialization: false,
         balanceCoefficient: 0.01,
         zLossCoefficient: 0,
         group: 'batch',
@@ -35,7 +38,7 @@ describe('options of sparse layers', () => {
       dispatch: { kind: 'dropless' },
       experts: { kind: 'feedForward', expertDropout: 0 },
     });
-    expect(sparseSchema.parse({ numExperts: 8, dispatch: { kind: 'capacity' } }).dispatch).toEqual({
+    expect(sparseSchema.parse({ numExperts: 8, dispatch: { kind: 'capacity' } })).toHaveProperty('dispatch', {
       kind: 'capacity',
       capacityFactor: 1.25,
       evalCapacityFactor: 2,
@@ -142,12 +145,12 @@ describe('layers made from options', () => {
     );
     nameParameters(layer);
     const noise = new NoiseInputs();
-    const { losses, record } = layer.forward(
+    const { losses, records } = layer.forward(
       input('hidden', 'float32', [8, 16]),
       layerContext({ noise, training: true, layerIndex: 3 }),
     );
     expect(losses.map(({ coefficient }) => coefficient)).toEqual([0.5, 0.25]);
-    expect([record!.layerIndex, record!.numExperts, record!.experts.shape]).toEqual([3, 4, [8, 2]]);
+    expect([records[0].layerIndex, records[0].numExperts, records[0].experts.shape]).toEqual([3, 4, [8, 2]]);
     expect([...noise.feeds].map(([name, { shape }]) => [name, shape])).toEqual([
       ['noise.layer.router', [8, 16]],
       // 8 tokens · 2 choices / 4 experts = 4 places each.

@@ -5,7 +5,8 @@
 import { multiply, type Tensor } from '../graph/index.js';
 import { dropout, Linear, Module, type Initializer } from '../nn/index.js';
 import { activations, type ActivationName } from './activations.js';
-import type { FeedForward, FeedForwardContext, FeedForwardOutput } from './feed-forward.js';
+import { moduleCost } from './cost.js';
+import type { FeedForward, FeedForwardContext, FeedForwardOutput, TokenCost } from './feed-forward.js';
 
 /** Settings of {@link DenseFeedForward}. */
 export interface DenseOptions {
@@ -44,6 +45,10 @@ export class DenseFeedForward extends Module implements FeedForward {
       ? multiply(apply(this.gate.forward(hidden)), this.up.forward(hidden))
       : apply(this.up.forward(hidden));
     const dropped = dropout(inner, this.options.dropout ?? 0, `${context.site}.activation`, context);
-    return { output: this.down.forward(dropped), losses: [] };
+    return { output: this.down.forward(dropped), records: [], losses: [] };
+  }
+
+  cost(): TokenCost {
+    return moduleCost(this);
   }
 }

@@ -30,6 +30,7 @@ type DispatchCase =
   | 'more experts than tokens'
   | 'padding'
   | 'nothing but padding'
+  | 'choices that nobody made'
   | 'choices drawn at random'
   | 'an expert that loses its tokens gets a gradient of exactly zero';
 
@@ -41,6 +42,8 @@ export interface DispatchScene {
   readonly batchSize?: number;
   readonly training?: boolean;
   readonly mask?: readonly number[] | undefined;
+  /** Whether some choices are −1. */
+  readonly partial?: boolean;
 }
 
 /** A dispatch under test. */
@@ -55,14 +58,14 @@ export interface DispatchSubject {
 const width = 3;
 
 function trace(dispatch: Dispatch, scene: DispatchScene, dtype: DType = 'float64') {
-  const { experts, numExperts, batchSize = 1, training = false, mask } = scene;
+  const { experts, numExperts, batchSize = 1, training = false, mask, partial = false } = scene;
   const tokens = experts.length;
   const hidden = input('hidden', dtype, [tokens, width]);
   const choices = input('experts', 'int64', [tokens, experts[0].length]);
   const tokenMask = mask && input('mask', dtype, [tokens]);
   const gates = input('gates', dtype, choices.shape);
   const context = layerContext({ batchSize, training, tokenMask });
-  const routing = { experts: choices, gates, losses: [] };
+  const routing = { experts: choices, gates, probabilities: gates, losses: [], partial };
   return { hidden, choices, dispatched: dispatch.dispatch(hidden, routing, numExperts, context) };
 }
 
@@ -102,6 +105,7 @@ export async function expectScene(subject: DispatchSubject, scene: DispatchScene
     gradient: gradient,
     dropped: dispatched.dropped,
     ...(rows.counts && { counts: rows.counts }),
+    ...(rows.spare && { spare: rows.spare.counts }),
     ...Object.fromEntries(rows.pieces.map((piece, expert) => [`piece ${expert}`, piece])),
   };
   const actual = await run(outputs, [...feeds, ['weights', arriving]]);
@@ -119,14 +123,18 @@ export async function expectScene(subject: DispatchSubject, scene: DispatchScene
       ),
     ),
   );
-  const overflow = kept.flatMap((row, t) => row.filter((served) => !served && mask?.[t] !== 0));
+  const overflow = kept.flatMap((row, t) =>
+    row.filter((served, k) => !served && mask?.[t] !== 0 && experts[t][k] >= 0),
+  );
   expect(distance(actual['collected'], expected), 'outputs').toBeLessThan(1e-12);
   expect(distance(actual['gradient'], expectedGradient), 'gradient').toBeLessThan(1e-12);
   expect(actual['dropped']).toEqual([overflow.length]);
   const pieces = rows.pieces.map((_, expert) => matrix(actual[`piece ${expert}`], width));
   const sizes = pieces.map((piece) => piece.length);
-  expect(sizes.reduce((a, b) => a + b, 0)).toBe(rows.totalRows);
+  const nobody = rows.spare ? experts.flat().filter((expert) => expert < 0).length : 0;
+  expect(sizes.reduce((a, b) => a + b, 0)).toBe(rows.totalRows - nobody);
   if (rows.counts) expect(actual['counts']).toEqual(sizes);
+  if (rows.spare) expect(actual['spare']).toEqual([...sizes, nobody]);
   return pieces;
 }
 
@@ -216,6 +224,16 @@ export function dispatchConformance(subject: DispatchSubject): void {
       await expectScene(subject, { experts: some, numExperts: 4, mask });
     });
 
+    check('choices that nobody made', async () => {
+      const sparse = some.map((row, t) => row.map((expert, k) => ((t + k) % 3 === 0 ? -1 : expert)));
+      const mask = [0, 1, 0, 1, 1, 1, 0, 1];
+      for (const experts of [sparse, sparse.map(([first]) => [first]), some, some.map(() => [-1, -1])]) {
+        for (const masked of [undefined, mask]) {
+          await expectScene(subject, { experts, numExperts: 4, mask: masked, training: true, partial: true });
+        }
+      }
+    });
+
     check('choices drawn at random', async () => {
       const shape = fc.record({
         perSequence: fc.integer({ min: 1, max: 9 }),
@@ -224,6 +242,7 @@ export function dispatchConformance(subject: DispatchSubject): void {
         wantedTopK: fc.integer({ min: 1, max: 3 }),
         training: fc.boolean(),
         padded: fc.boolean(),
+        partial: fc.boolean(),
         seed: fc.integer({ min: 0, max: 1_000_000 }),
       });
       await fc.assert(
@@ -233,7 +252,8 @@ export function dispatchConformance(subject: DispatchSubject): void {
           const experts = tokens.map(() => {
             const left = Array.from({ length: rest.numExperts }, (_, expert) => expert);
             const topK = Math.min(wantedTopK, rest.numExperts);
-            return Array.from({ length: topK }, () => left.splice(random.integer(left.length), 1)[0]);
+            const row = Array.from({ length: topK }, () => left.splice(random.integer(left.length), 1)[0]);
+            return rest.partial ? row.map((expert) => (random.uniform() < 0.4 ? -1 : expert)) : row;
           });
           const mask = padded ? tokens.map(() => Number(random.uniform() > 0.3)) : undefined;
           await expectScene(subject, { experts, mask, ...rest });

@@ -16,6 +16,8 @@ export interface Dispatched {
    * Experts' outputs, in the order of the choices: `[tokens, topK, hiddenSize]`, zeros where a choice was dropped.
    */
   collect(outputs: readonly Tensor[]): Tensor;
+  /** Replaces `combine(collect(outputs), gates)` where the outputs are not ordered by choices: `[tokens, hiddenSize]`. */
+  combine?(outputs: readonly Tensor[]): Tensor;
 }
 
 /** Strategy of {@link Dispatched}. */

@@ -19,8 +19,8 @@ import { SparseLayer } from './sparse-layer.js';
 describe('edge cases of Switch Transformer', () => {
   test('a single token', async () => {
     for (const [name, dispatch] of dispatches) {
-      const { parameters, output, record } = traceLayer(createLayer({ dispatch }), 1);
-      const actual = await run({ output, load: record!.load, dropped: record!.dropped }, [
+      const { parameters, output, records } = traceLayer(createLayer({ dispatch }), 1);
+      const actual = await run({ output, load: records[0].load, dropped: records[0].dropped }, [
         ...randomParameters(parameters, 1, 1),
         ['hidden', randomNumbers(2, 4)],
       ]);
@@ -39,10 +39,10 @@ describe('edge cases of Switch Transformer', () => {
     'fewer tokens than experts at factor 1: minimum capacity %i drops %i of 3',
     async (minimumCapacity, drops) => {
       const dispatch = new CapacityDispatch({ capacityFactor: 1, minimumCapacity });
-      const { parameters, output, record } = traceLayer(createLayer({ numExperts: 8, dispatch }), 3);
+      const { parameters, output, records } = traceLayer(createLayer({ numExperts: 8, dispatch }), 3);
       const data = randomParameters(parameters, 1, 1);
       data.get('router.classifier.weight')!.fill(0);
-      const actual = await run({ output, dropped: record!.dropped, load: record!.load }, [
+      const actual = await run({ output, dropped: records[0].dropped, load: records[0].load }, [
         ...data,
         ['hidden', randomNumbers(2, 12)],
       ]);
@@ -57,17 +57,17 @@ describe('edge cases of Switch Transformer', () => {
 
   test('decoding one token per sequence with places per sequence drops nothing', async () => {
     const dispatch = new CapacityDispatch({ capacityFactor: 1, minimumCapacity: 1, group: 'sequence' });
-    const { parameters, record } = traceLayer(createLayer({ dispatch }), 6, { batchSize: 6 });
+    const { parameters, records } = traceLayer(createLayer({ dispatch }), 6, { batchSize: 6 });
     const data = randomParameters(parameters, 1, 1);
     data.get('router.classifier.weight')!.fill(0);
-    const actual = await run({ dropped: record!.dropped }, [...data, ['hidden', randomNumbers(2, 24)]]);
+    const actual = await run({ dropped: records[0].dropped }, [...data, ['hidden', randomNumbers(2, 24)]]);
     expect(actual.dropped).toEqual([0]);
   });
 
   test('a routing override replaces the decision and its losses', async () => {
     const experts = input('chosen', 'int64', [3, 1]);
     const gates = input('weights', 'float64', [3, 1]);
-    const { parameters, output, losses, record } = traceLayer(createLayer({}), 3, {
+    const { parameters, output, losses, records } = traceLayer(createLayer({}), 3, {
       routingOverride: { experts, gates },
     });
     expect(losses).toEqual([]);
@@ -75,7 +75,11 @@ describe('edge cases of Switch Transformer', () => {
     data.delete('router.classifier.weight');
     const feeds = [...data, ['hidden', randomNumbers(2, 12)] as const];
     const chosen = ['chosen', BigInt64Array.from([3n, 3n, 1n])] as const;
-    const once = await run({ output, experts: record!.experts }, [...feeds, chosen, ['weights', [1, 1, 1]]]);
+    const once = await run({ output, experts: records[0].experts }, [
+      ...feeds,
+      chosen,
+      ['weights', [1, 1, 1]],
+    ]);
     const twice = await run({ output }, [...feeds, chosen, ['weights', [2, 0, 2]]]);
     expect(once.experts).toEqual([3, 3, 1]);
     expect(
@@ -103,8 +107,8 @@ describe('edge cases of Switch Transformer', () => {
   });
 
   test('the record watches: no gradient comes back through it', async () => {
-    const { parameters, record } = traceLayer(createLayer({}), 3);
-    const [gradient] = gradients(sum(record!.gates), [parameters.get('router.classifier.weight')!.tensor]);
+    const { parameters, records } = traceLayer(createLayer({}), 3);
+    const [gradient] = gradients(sum(records[0].gates), [parameters.get('router.classifier.weight')!.tensor]);
     const data = randomParameters(parameters, 1, 1);
     const actual = await run({ gradient: gradient }, [...data, ['hidden', randomNumbers(2, 12)]]);
     expect(actual.gradient).toEqual(new Array<number>(16).fill(0));

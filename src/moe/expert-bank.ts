@@ -2,22 +2,26 @@
  * Third socket: the experts.
  * @module
  */
-import type { Tensor } from '../graph/index.js';
-import type { FeedForwardContext } from './feed-forward.js';
+import type { Dim, Tensor } from '../graph/index.js';
+import type { FeedForwardContext, TokenCost } from './feed-forward.js';
 
 /** Rows sorted by expert. */
 export interface ExpertRows {
   /** One `[rows, hiddenSize]` per expert; rows is static, or named where only a run knows it. */
   readonly pieces: readonly Tensor[];
-  /** Rows of all pieces together. */
+  /** Rows of all pieces together, those of `spare` included. */
   readonly totalRows: number;
   /** Int64 `[numExperts]`: rows per piece, where they are known only at run time. */
   readonly counts?: Tensor;
+  /** Choices that nobody made: a size known at run time, and the int64 `[numExperts + 1]` counts with it at the end. */
+  readonly spare?: { readonly size: Dim; readonly counts: Tensor };
 }
 
 /** `numExperts` small networks of the same shape. */
 export interface ExpertBank {
   readonly numExperts: number;
+  /** One row through one expert. */
+  readonly costPerRow: TokenCost;
   /** Runs every expert on its own rows; the result has one tensor of the same shape per expert. */
   forward(rows: ExpertRows, context: FeedForwardContext): readonly Tensor[];
 }

@@ -3,7 +3,8 @@
  * @module
  */
 import type { Tensor } from '../graph/index.js';
-import type { TraceContext } from '../nn/index.js';
+import type { StateUpdate, TraceContext } from '../nn/index.js';
+import type { Routing } from './router.js';
 
 /** What a feed-forward layer is told about its surroundings. */
 export interface FeedForwardContext extends TraceContext {
@@ -13,6 +14,8 @@ export interface FeedForwardContext extends TraceContext {
   readonly site: string;
   /** Sequences in the batch; tokens are laid out sequence after sequence. */
   readonly batchSize: number;
+  /** Whether tokens of a sequence must not see those after them (decoders); encoders see both ways. */
+  readonly causal: boolean;
   /** Float `[tokens]`: 1 for real tokens, 0 for padding. Everything is real when absent. */
   readonly tokenMask?: Tensor | undefined;
   /** Int32 `[tokens]`: token ids, for routers that look at them. */
@@ -21,6 +24,8 @@ export interface FeedForwardContext extends TraceContext {
   readonly languageIds?: Tensor | undefined;
   /** What the previous sparse layer of the model chose, if there was one. */
   readonly previousRecord?: RoutingRecord | undefined;
+  /** The same decision with its gradient, for layers that repeat it. */
+  readonly previousRouting?: Routing | undefined;
   /** Replaces the router's decision (a predictor that ran ahead). */
   readonly routingOverride?: { readonly experts: Tensor; readonly gates: Tensor } | undefined;
 }
@@ -35,12 +40,18 @@ export interface AuxiliaryLoss {
 
 /** What a sparse layer did, as tensors that a program can fetch. */
 export interface RoutingRecord {
+  /** `layerIndex`, or `layerIndex.stratum` where one layer routes several times. */
+  readonly name: string;
   readonly layerIndex: number;
   readonly numExperts: number;
+  /** Experts per token; tokens with fewer have −1 in their last places. */
+  readonly topK: number;
   /** Int32 `[tokens, topK]`: chosen experts, best first; −1 for padding. */
   readonly experts: Tensor;
   /** Float `[tokens, topK]`: weight of each choice as the router gave it; a dropped choice adds nothing all the same. */
   readonly gates: Tensor;
+  /** Float `[tokens, numExperts]`: what the router thought of every expert, as a distribution. */
+  readonly probabilities: Tensor;
   /** Int32 `[numExperts]`: choices per expert over real tokens, before any is dropped. */
   readonly load: Tensor;
   /** Int32 scalar: choices that found their expert full. */
@@ -53,13 +64,30 @@ export interface RoutingRecord {
 export interface FeedForwardOutput {
   /** `[tokens, hiddenSize]` */
   readonly output: Tensor;
-  /** Absent on dense layers. */
-  readonly record?: RoutingRecord;
+  /** One for each time that the layer routed; none on layers without a router. */
+  readonly records: readonly RoutingRecord[];
+  /** The last decision of the layer, for layers that repeat or read it. */
+  readonly routing?: Routing;
   readonly losses: readonly AuxiliaryLoss[];
+  /** State that changes after the step without a gradient. */
+  readonly updates?: readonly StateUpdate[];
+}
+
+/** What one token's forward pass costs on average. */
+export interface TokenCost {
+  /** Parameters that it multiplies with or looks up. */
+  readonly parameters: number;
+  /** Floating-point operations, two per multiplied weight; elementwise work is not counted. */
+  readonly flops: number;
 }
 
 /** Dense or sparse, with or without a router of its own. */
 export interface FeedForward {
-  /** `[tokens, hiddenSize]` → output of the same shape, with record and losses */
+  /** True where the layer normalises its input and adds its output to the residual stream itself. */
+  readonly ownsResidual?: boolean;
+  /** Why what the layer says about a token may depend on later ones outside training; undefined when it never does. */
+  readonly leak?: string | undefined;
+  /** `[tokens, hiddenSize]` → output of the same shape, with records and losses */
   forward(hidden: Tensor, context: FeedForwardContext): FeedForwardOutput;
+  cost(): TokenCost;
 }

@@ -16,19 +16,19 @@ export type {
   FeedForwardContext,
   FeedForwardOutput,
   RoutingRecord,
+  TokenCost,
 } from './feed-forward.js';
-export { balanceLoss, expertLoad, routerZLoss } from './losses.js';
-export type { Router, Routing } from './router.js';
+export { balanceLoss, chosenShares, expertLoad, routerZLoss } from './losses.js';
+export type { Router, RouterModule, Routing } from './router.js';
 export { SoftmaxTopKRouter, type SoftmaxTopKOptions } from './routers/softmax-top-k.js';
-export { SparseLayer, type SparseLayerParts } from './sparse-layer.js';
-export {
-  activationSchema,
-  createSparseLayer,
-  dispatchSchema,
-  expertsSchema,
-  isSparseBlock,
-  routerSchema,
-  sparseSchema,
-  type SparseLayerSizes,
-  type SparseOptions,
-} from './config.js';
+export { routingRecord, SparseLayer, type SparseLayerParts } from './sparse-layer.js';
+export { activationSchema } from './options.js';
+export { RepeatedDecision, RouterPool, routerSharingSchema, type RouterSharing } from './router-sharing.js';
+export { createKind, kindUnion, type Kind, type Kinds, type KindSchema } from './kind.js';
+export { addCosts, moduleCost } from './cost.js';
+export type { LayerSizes, SparseLayerSizes } from './sizes.js';
+export { routerKinds, routerSchema } from './routers/index.js';
+export { dispatchKinds, dispatchSchema } from './dispatch/index.js';
+export { bankKinds, expertsSchema } from './experts/index.js';
+export { layerKinds } from './layers/index.js';
+export { createSparseLayer, isSparseBlock, sparseSchema, type SparseOptions } from './config.js';

@@ -15,6 +15,7 @@ import {
   square,
   stopGradient,
   sum,
+  type DType,
   type Tensor,
 } from '../graph/index.js';
 import { maskedMean } from '../nn/index.js';
@@ -69,4 +70,10 @@ export function expertLoad(experts: Tensor, numExperts: number, mask: Tensor | u
   const chosen = sum(oneHot(experts, numExperts, 'float32'), 1);
   const counted = mask ? multiply(chosen, cast(reshape(mask, [-1, 1]), 'float32')) : chosen;
   return cast(sum(counted, 0), 'int32');
+}
+
+/** Gates `[tokens, topK]` as shares of all experts, 0 for those that were not chosen: `[tokens, numExperts]`. */
+export function chosenShares(experts: Tensor, gates: Tensor, numExperts: number, dtype: DType): Tensor {
+  const votes = sum(multiply(oneHot(experts, numExperts, dtype), reshape(gates, [...gates.shape, 1])), 1);
+  return divide(votes, maximum(sum(votes, 1, true), 1e-9));
 }

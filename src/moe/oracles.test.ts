@@ -97,12 +97,12 @@ describe('2 · padding', () => {
     const rows = randomNumbers(2, real.length * hiddenSize);
     const spread = new Float64Array(mask.length * hiddenSize).fill(5);
     real.forEach((t, i) => spread.set(rows.subarray(i * hiddenSize, (i + 1) * hiddenSize), t * hiddenSize));
-    const outputs = ({ output, losses, record }: typeof plain): Record<string, Tensor> => ({
+    const outputs = ({ output, losses, records }: typeof plain): Record<string, Tensor> => ({
       output,
       balance: losses[0].value,
       z: losses[1].value,
-      load: record!.load,
-      dropped: record!.dropped,
+      load: records[0].load,
+      dropped: records[0].dropped,
     });
     const a = await run(outputs(plain), [...data, ['hidden', rows]]);
     const b = await run(outputs(padded), [...data, ['hidden', spread], ['mask', mask]]);
@@ -118,9 +118,9 @@ describe('2 · padding', () => {
   test('comes out as zeros, is recorded as −1, and sends no gradient', async () => {
     for (const [name, dispatch] of dispatches) {
       const tokenMask = input('mask', 'float64', [3]);
-      const { parameters, hidden, output, record } = traceLayer(createLayer({ dispatch }), 3, { tokenMask });
+      const { parameters, hidden, output, records } = traceLayer(createLayer({ dispatch }), 3, { tokenMask });
       const [gradient] = gradients(sum(output), [hidden]);
-      const actual = await run({ output, experts: record!.experts, gradient: gradient }, [
+      const actual = await run({ output, experts: records[0].experts, gradient: gradient }, [
         ...randomParameters(parameters, 1, 1),
         ['hidden', randomNumbers(2, 12)],
         ['mask', [1, 0, 1]],
@@ -175,13 +175,13 @@ test('5 · both dispatches give the same output where nothing is dropped', async
   for (const topK of [1, 2, 4]) {
     const results = await Promise.all(
       dispatches.map(async ([, dispatch]) => {
-        const { parameters, hidden, output, record } = traceLayer(createLayer({ topK, dispatch }), 11);
+        const { parameters, hidden, output, records } = traceLayer(createLayer({ topK, dispatch }), 11);
         const sources = [hidden, ...[...parameters.values()].map(({ tensor }) => tensor)];
         const derived = gradients(sum(multiply(output, output)), sources);
         return run(
           {
             output,
-            dropped: record!.dropped,
+            dropped: records[0].dropped,
             ...Object.fromEntries(derived.map((gradient, i) => [`gradient ${i}`, gradient])),
           },
           [...randomParameters(parameters, 3, 1), ['hidden', randomNumbers(4, 44)]],
@@ -208,8 +208,8 @@ describe('6 · capacity', () => {
   test('exactly the tokens beyond it are dropped; dropless drops none', async () => {
     const hiddenRows = randomNumbers(2, 8 * hiddenSize, 1, 2);
     const outputOf = async (dispatch: Dispatch) => {
-      const { parameters, output, record } = traceLayer(createLayer({ dispatch }), 8);
-      return run({ output, dropped: record!.dropped, load: record!.load }, [
+      const { parameters, output, records } = traceLayer(createLayer({ dispatch }), 8);
+      return run({ output, dropped: records[0].dropped, load: records[0].load }, [
         ...crowd(parameters),
         ['hidden', hiddenRows],
       ]);

@@ -68,7 +68,7 @@ async function both(options: Case, dtype: DType = 'float64') {
   const outputWeights = input('outputWeights', dtype, [tokens, hiddenSize]);
   const tokenMask = options.mask && input('mask', dtype, [tokens]);
   const context = layerContext({ training: true, batchSize, tokenMask });
-  const { output, record, losses } = layer.forward(hidden, context);
+  const { output, records, losses } = layer.forward(hidden, context);
   const [balance, z] = losses.map(({ value }) => value);
   const terms = losses.map(({ coefficient, value }) => multiply(value, coefficient));
   const loss = terms.reduce(add, sum(multiply(output, outputWeights)));
@@ -84,10 +84,10 @@ async function both(options: Case, dtype: DType = 'float64') {
       output,
       balance: balance,
       z: z,
-      experts: record!.experts,
-      gates: record!.gates,
-      load: record!.load,
-      dropped: record!.dropped,
+      experts: records[0].experts,
+      gates: records[0].gates,
+      load: records[0].load,
+      dropped: records[0].dropped,
       ...Object.fromEntries(derived.map((gradient, i) => [`gradient of ${names[i]}`, gradient])),
     },
     [

@@ -2,13 +2,20 @@
  * The sparse layer: Router → Dispatch → Experts → Combine.
  * @module
  */
-import { cast, reshape, stopGradient, where, greater, type Tensor } from '../graph/index.js';
+import { add, cast, greater, reshape, stopGradient, where, type Tensor } from '../graph/index.js';
 import { Module } from '../nn/index.js';
 import { weightedSum, type Combine } from './combine.js';
+import { addCosts, moduleCost } from './cost.js';
 import type { Dispatch } from './dispatch.js';
 import type { ExpertBank } from './expert-bank.js';
-import type { FeedForward, FeedForwardContext, FeedForwardOutput, RoutingRecord } from './feed-forward.js';
-import { expertLoad } from './losses.js';
+import type {
+  FeedForward,
+  FeedForwardContext,
+  FeedForwardOutput,
+  RoutingRecord,
+  TokenCost,
+} from './feed-forward.js';
+import { chosenShares, expertLoad } from './losses.js';
 import type { Router, Routing } from './router.js';
 
 /** The parts of a {@link SparseLayer}. Router and experts are modules when they own parameters. */
@@ -17,17 +24,20 @@ export interface SparseLayerParts {
   readonly dispatch: Dispatch;
   readonly experts: ExpertBank;
   readonly combine?: Combine;
+  /** Experts that every token visits beside the chosen ones (DeepSeekMoE, arXiv 2401.06066 §3.2). */
+  readonly shared?: FeedForward & Module;
 }
 
 /** A feed-forward layer of which each token sees a few experts. */
 export class SparseLayer extends Module implements FeedForward {
   readonly router: Router;
   readonly experts: ExpertBank;
+  readonly shared: (FeedForward & Module) | undefined;
   private readonly dispatch: Dispatch;
   private readonly combine: Combine;
 
   /** @throws RangeError if router and bank disagree on the number of experts. */
-  constructor({ router, dispatch, experts, combine = weightedSum }: SparseLayerParts) {
+  constructor({ router, dispatch, experts, combine = weightedSum, shared }: SparseLayerParts) {
     super();
     if (router.numExperts !== experts.numExperts) {
       throw new RangeError(
@@ -36,36 +46,72 @@ export class SparseLayer extends Module implements FeedForward {
     }
     this.router = router;
     this.experts = experts;
+    this.shared = shared;
     this.dispatch = dispatch;
     this.combine = combine;
   }
 
-  forward(hidden: Tensor, context: FeedForwardContext): FeedForwardOutput {
-    const routing: Routing = context.routingOverride
-      ? { ...context.routingOverride, losses: [] }
-      : this.router.route(hidden, context);
-    const dispatched = this.dispatch.dispatch(hidden, routing, this.experts.numExperts, context);
-    const outputs = this.experts.forward(dispatched.rows, context);
-    const output = this.combine(dispatched.collect(outputs), routing.gates);
-    return { output, record: this.record(routing, dispatched.dropped, context), losses: routing.losses };
+  get leak(): string | undefined {
+    return this.router.leak;
   }
 
-  private record(
-    { experts, gates, losses }: Routing,
-    dropped: Tensor,
-    context: FeedForwardContext,
-  ): RoutingRecord {
-    const { tokenMask: mask, layerIndex } = context;
+  forward(hidden: Tensor, context: FeedForwardContext): FeedForwardOutput {
     const { numExperts } = this.experts;
-    const chosen = cast(experts, 'int32');
+    const routing = context.routingOverride
+      ? overridden(context.routingOverride, numExperts, hidden)
+      : this.router.route(hidden, context);
+    const { expertInput = hidden, dispatch = this.dispatch, updates = [] } = routing;
+    const dispatched = dispatch.dispatch(expertInput, routing, numExperts, context);
+    const outputs = this.experts.forward(dispatched.rows, context);
+    const chosen = dispatched.combine?.(outputs) ?? this.combine(dispatched.collect(outputs), routing.gates);
+    const common = this.shared?.forward(hidden, { ...context, site: `${context.site}.shared` });
     return {
-      layerIndex,
-      numExperts,
-      experts: mask ? where(reshape(greater(mask, 0), [-1, 1]), chosen, -1) : chosen,
-      gates: stopGradient(gates),
-      load: expertLoad(experts, numExperts, mask),
-      dropped,
-      losses,
+      output: common ? add(chosen, common.output) : chosen,
+      records: [routingRecord(routing, numExperts, dispatched.dropped, context)],
+      routing,
+      losses: routing.losses,
+      updates,
     };
   }
+
+  cost(): TokenCost {
+    const { router, experts, shared } = this;
+    return addCosts(
+      [router instanceof Module ? moduleCost(router) : { parameters: 0, flops: 0 }, 1],
+      [experts.costPerRow, router.expectedTopK ?? router.topK],
+      [shared?.cost() ?? { parameters: 0, flops: 0 }, 1],
+    );
+  }
+}
+
+/** What a decision and its dispatch look like to those who study them. */
+export function routingRecord(
+  { experts, gates, probabilities, losses }: Routing,
+  numExperts: number,
+  dropped: Tensor,
+  { tokenMask: mask, layerIndex }: FeedForwardContext,
+  name = String(layerIndex),
+): RoutingRecord {
+  const chosen = cast(experts, 'int32');
+  return {
+    name,
+    layerIndex,
+    numExperts,
+    topK: experts.shape[1] as number,
+    experts: mask ? where(reshape(greater(mask, 0), [-1, 1]), chosen, -1) : chosen,
+    gates: stopGradient(gates),
+    probabilities: stopGradient(probabilities),
+    load: expertLoad(experts, numExperts, mask),
+    dropped,
+    losses,
+  };
+}
+
+function overridden(
+  { experts, gates }: NonNullable<FeedForwardContext['routingOverride']>,
+  numExperts: number,
+  { dtype }: Tensor,
+): Routing {
+  const probabilities = chosenShares(experts, gates, numExperts, dtype);
+  return { experts, gates, probabilities, losses: [], partial: true };
 }

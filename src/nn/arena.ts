@@ -56,7 +56,7 @@ export class ParameterArena {
   /** Starts every parameter from its own random stream (seed, name): adding one changes no other. */
   initialize(parameters: ReadonlyMap<string, Parameter>, seed: number): this {
     for (const [name, view] of this.views) {
-      parameters.get(name)!.initializer(streamKey(seed, 'parameter', name), view);
+      startParameter(parameters.get(name)!, seed, name, view);
     }
     return this;
   }
@@ -74,4 +74,9 @@ export class ParameterArena {
     }
     return new ParameterArena(data, layout, views, decayEnd, memory);
   }
+}
+
+/** Fills a parameter as it is before training: from its own random stream, so that adding one changes no other. */
+export function startParameter(parameter: Parameter, seed: number, name: string, out: Float32Array): void {
+  parameter.initializer(streamKey(seed, 'parameter', parameter.stream ?? name), out);
 }

@@ -4,7 +4,7 @@
  */
 export * from './random.js';
 export * from './initializers.js';
-export { Module, nameParameters, Parameter } from './module.js';
+export { Module, nameParameters, Parameter, type StateUpdate } from './module.js';
 export {
   evaluationContext,
   NoiseInputs,
@@ -22,4 +22,4 @@ export {
   type AttentionSizes,
 } from './attention.js';
 export { crossEntropy, maskedMean } from './loss.js';
-export { ParameterArena } from './arena.js';
+export { ParameterArena, startParameter } from './arena.js';

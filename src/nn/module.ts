@@ -9,12 +9,19 @@ import type { Initializer } from './initializers.js';
 export class Parameter {
   private leaf: Tensor | undefined;
 
+  /** Whether it gets gradients. State that changes by a rule of its own (a router's bias) does not. */
+  readonly trainable: boolean;
+  /** Name of the random stream that it starts from; its own dotted name when absent. Equal names start equal. */
+  stream: string | undefined;
+
   /** @param decays whether weight decay applies; by default to matrices, not to biases and the weights of norms. */
   constructor(
     readonly shape: readonly number[],
     readonly initializer: Initializer,
     readonly decays: boolean = shape.length >= 2,
+    { trainable = true }: { readonly trainable?: boolean } = {},
   ) {
+    this.trainable = trainable;
     if (!shape.every((size) => Number.isInteger(size) && size > 0)) {
       throw new RangeError(`a parameter cannot have the shape [${shape.join(', ')}]`);
     }
@@ -38,6 +45,15 @@ export class Parameter {
   place(name: string, dtype: DType): void {
     this.leaf = input(name, dtype, this.shape);
   }
+}
+
+/** How state without a gradient follows training: once per update, after the optimiser. */
+export interface StateUpdate {
+  readonly parameter: Parameter;
+  /** What one batch showed: any static shape. Averaged over the batches of an update, and over layers that share. */
+  readonly observation: Tensor;
+  /** Changes the state in place. */
+  readonly apply: (state: Float32Array, observation: Float32Array) => void;
 }
 
 /** Base of everything that owns parameters. Children are found by property, so a property's name is part of the API. */

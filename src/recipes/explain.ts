@@ -9,6 +9,7 @@ interface SchemaDefinition {
   readonly shape?: Readonly<Record<string, Schema>>;
   readonly innerType?: Schema;
   readonly in?: Schema;
+  readonly out?: Schema;
   readonly options?: readonly Schema[];
   readonly discriminator?: string;
   readonly values?: readonly unknown[];
@@ -65,7 +66,8 @@ function knownKeys(schema: Schema, input: unknown, path: readonly string[]): str
 
 function resolve(schema: Schema, input: unknown): Schema | undefined {
   const { def } = schema;
-  if (def.type === 'pipe') return resolve(def.in!, input);
+  // A preprocessed schema is a pipe that begins with a function.
+  if (def.type === 'pipe') return resolve(def.in!.def.type === 'transform' ? def.out! : def.in!, input);
   if (def.innerType) return resolve(def.innerType, input);
   if (def.options && def.discriminator !== undefined) {
     const { discriminator } = def;
@@ -74,7 +76,8 @@ function resolve(schema: Schema, input: unknown): Schema | undefined {
       const literal = resolve(option, input)?.def.shape?.[discriminator];
       return literal?.def.values?.includes(chosen) ?? false;
     };
-    const option = def.options.find(fits);
+    // The first option is what a section without its discriminator means.
+    const option = chosen === undefined ? def.options[0] : def.options.find(fits);
     return option && resolve(option, input);
   }
   return schema;

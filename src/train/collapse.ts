@@ -15,7 +15,8 @@ function dominantShare(numExperts: number, topK: number): number {
 /** One finding about one layer. */
 export interface CollapseWarning {
   readonly step: number;
-  readonly layerIndex: number;
+  /** Name of the layer, with its stratum where it has several. */
+  readonly layer: string;
   readonly kind: 'deadExperts' | 'dominantExpert';
   /** Experts concerned. */
   readonly experts: readonly number[];
@@ -37,23 +38,21 @@ export class CollapseDetector {
   private reported = new Set<string>();
 
   /**
-   * @param loads choices `[numExperts]` per sparse layer, in order of `layers`
-   * @param topK choices of each token
+   * @param loads choices `[numExperts]` per routed layer, in order of `layers`
    */
   observe(
     step: number,
-    layers: readonly number[],
+    layers: readonly { readonly name: string; readonly topK: number }[],
     loads: readonly ArrayLike<number>[],
-    topK: number,
   ): CollapseWarning[] {
     this.loads = loads.map((load, i) =>
       Array.from(load, (count, expert) => count + (this.loads[i]?.[expert] ?? 0)),
     );
     this.steps++;
     if (this.steps < WINDOW) return [];
-    const findings = this.loads.flatMap((load, i) => examine(step, layers[i], load, topK));
-    const fresh = findings.filter(({ layerIndex, kind }) => !this.reported.has(`${layerIndex} ${kind}`));
-    this.reported = new Set(findings.map(({ layerIndex, kind }) => `${layerIndex} ${kind}`));
+    const findings = this.loads.flatMap((load, i) => examine(step, layers[i], load));
+    const fresh = findings.filter(({ layer, kind }) => !this.reported.has(`${layer} ${kind}`));
+    this.reported = new Set(findings.map(({ layer, kind }) => `${layer} ${kind}`));
     this.steps = 0;
     this.loads = [];
     return fresh;
@@ -72,21 +71,25 @@ export class CollapseDetector {
   }
 }
 
-function examine(step: number, layerIndex: number, load: readonly number[], topK: number): CollapseWarning[] {
+function examine(
+  step: number,
+  { name: layer, topK }: { readonly name: string; readonly topK: number },
+  load: readonly number[],
+): CollapseWarning[] {
   const { dead, total } = loadStatistics(load);
   const tokens = total / topK;
   const warnings: CollapseWarning[] = [];
   const span = `in the last ${WINDOW} steps`;
   if (dead.length > 0) {
-    const message = `layer ${layerIndex}: ${dead.length} of ${load.length} experts got no token ${span} (${dead.join(', ')}); raise router.balanceCoefficient or lower the learning rate`;
-    warnings.push({ step, layerIndex, kind: 'deadExperts', experts: dead, message });
+    const message = `layer ${layer}: ${dead.length} of ${load.length} experts got no token ${span} (${dead.join(', ')}); raise router.balanceCoefficient or lower the learning rate`;
+    warnings.push({ step, layer, kind: 'deadExperts', experts: dead, message });
   }
   const limit = dominantShare(load.length, topK);
   const dominant = topK < load.length ? load.findIndex((count) => count > limit * tokens) : -1;
   if (dominant >= 0) {
     const share = Math.round((100 * load[dominant]) / tokens);
-    const message = `layer ${layerIndex}: expert ${dominant} took ${share} % of all tokens ${span}: routing has collapsed; raise router.balanceCoefficient`;
-    warnings.push({ step, layerIndex, kind: 'dominantExpert', experts: [dominant], message });
+    const message = `layer ${layer}: expert ${dominant} took ${share} % of all tokens ${span}: routing has collapsed; raise router.balanceCoefficient`;
+    warnings.push({ step, layer, kind: 'dominantExpert', experts: [dominant], message });
   }
   return warnings;
 }

@@ -10,6 +10,7 @@ import { bitsPerByte, perplexity } from '../metrics/index.js';
 import { evaluationContext } from '../nn/index.js';
 import { compile, type Program, type RuntimeOptions } from '../runtime/index.js';
 import { batchFeeds, traceObjective } from './language-modelling.js';
+import type { RoutedLayer } from './step-program.js';
 
 /** Result of an evaluation. */
 export interface EvaluationReport {
@@ -21,7 +22,7 @@ export interface EvaluationReport {
   readonly tokens: number;
   /** Predicted UTF-8 bytes. */
   readonly bytes: number;
-  /** `[numExperts]` per sparse layer. */
+  /** `[numExperts]` per routed layer. */
   readonly loads: readonly number[][];
   /** Choices without a place, over all layers. */
   readonly dropped: number;
@@ -32,7 +33,7 @@ export interface EvaluatedBatch {
   readonly batch: Batch;
   /** Nats per token, 0 where a target is ignored: `[batch · time]`. */
   readonly tokenLoss: Float32Array;
-  /** Int32 `[batch · time, topK]` per sparse layer, −1 for padding. */
+  /** Int32 `[batch · time, topK]` per routed layer, −1 for padding. */
   readonly experts: readonly Int32Array[];
 }
 
@@ -40,9 +41,8 @@ export interface EvaluatedBatch {
 export class Evaluator {
   private constructor(
     private readonly program: Program,
-    /** Indices of the sparse blocks. */
-    readonly sparseLayers: readonly number[],
-    private readonly numExperts: readonly number[],
+    /** Layers that route, in the order of {@link EvaluationReport.loads}. */
+    readonly routedLayers: readonly RoutedLayer[],
   ) {}
 
   /** @param weights every parameter of the model by name. */
@@ -54,17 +54,13 @@ export class Evaluator {
   ): Promise<Evaluator> {
     const { tokenLoss, records } = traceObjective(model, shape, evaluationContext(), true);
     const outputs: Record<string, Tensor> = { tokenLoss };
-    for (const { layerIndex, experts, load, dropped } of records) {
-      outputs[`experts.${layerIndex}`] = experts;
-      outputs[`load.${layerIndex}`] = load;
-      outputs[`dropped.${layerIndex}`] = dropped;
+    for (const { name, experts, load, dropped } of records) {
+      outputs[`experts.${name}`] = experts;
+      outputs[`load.${name}`] = load;
+      outputs[`dropped.${name}`] = dropped;
     }
     const program = (await compile(outputs, runtime)).bindKnown(weights);
-    return new Evaluator(
-      program,
-      records.map(({ layerIndex }) => layerIndex),
-      records.map(({ numExperts }) => numExperts),
-    );
+    return new Evaluator(program, records);
   }
 
   /**
@@ -80,7 +76,7 @@ export class Evaluator {
   ): Promise<EvaluationReport> {
     let tokens = 0;
     let bytes = 0;
-    const loads = this.numExperts.map((count) => new Array<number>(count).fill(0));
+    const loads = this.routedLayers.map(({ numExperts }) => new Array<number>(numExperts).fill(0));
     let total = 0;
     let dropped = 0;
     let batches = 0;
@@ -95,14 +91,14 @@ export class Evaluator {
       const predicted = batch.targets.filter((target) => target >= 0);
       tokens += predicted.length;
       bytes += tokenizer.byteLength(predicted);
-      this.sparseLayers.forEach((layer, i) => {
-        (results[`load.${layer}`] as Int32Array).forEach((count, expert) => (loads[i][expert] += count));
-        dropped += Number(results[`dropped.${layer}`][0]);
+      this.routedLayers.forEach(({ name }, i) => {
+        (results[`load.${name}`] as Int32Array).forEach((count, expert) => (loads[i][expert] += count));
+        dropped += Number(results[`dropped.${name}`][0]);
       });
       observe?.({
         batch,
         tokenLoss,
-        experts: this.sparseLayers.map((layer) => results[`experts.${layer}`] as Int32Array),
+        experts: this.routedLayers.map(({ name }) => results[`experts.${name}`] as Int32Array),
       });
     }
     if (tokens === 0) throw new RangeError('the validation set has no token to predict');

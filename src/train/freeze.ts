@@ -2,7 +2,7 @@
  * Which parameters train, and where the others live.
  * @module
  */
-import { ParameterArena, streamKey, type Parameter } from '../nn/index.js';
+import { ParameterArena, startParameter, type Parameter } from '../nn/index.js';
 
 /** Whether a name fits a pattern in which `*` stands for anything. */
 export function matchesPattern(name: string, pattern: string): boolean {
@@ -13,7 +13,10 @@ export function matchesPattern(name: string, pattern: string): boolean {
 /** All weights of a model: trainable ones in one arena, frozen ones beside it. */
 export interface Weights {
   readonly trainable: ParameterArena;
+  /** Those without a gradient. */
   readonly frozen: ReadonlyMap<string, Float32Array>;
+  /** Names of those of {@link frozen} that still change, by rules of their own. */
+  readonly states: ReadonlySet<string>;
   /** Every weight by name, in the order of the model. */
   readonly all: ReadonlyMap<string, Float32Array>;
 }
@@ -40,18 +43,19 @@ export function createWeights(
   }
   const isFrozen = (name: string): boolean => freeze.some((pattern) => matchesPattern(name, pattern));
   const select = (frozen: boolean): Map<string, Parameter> =>
-    new Map([...parameters].filter(([name]) => isFrozen(name) === frozen));
+    new Map([...parameters].filter(([name, { trainable }]) => (isFrozen(name) || !trainable) === frozen));
   const kept = select(false);
   if (kept.size === 0) throw new Error('train.freeze: every parameter is frozen, so nothing would train');
   const trainable = allocate(kept, arenas).initialize(kept, seed);
   const frozen = new Map<string, Float32Array>();
   for (const [name, parameter] of select(true)) {
     const values = new Float32Array(parameter.size);
-    parameter.initializer(streamKey(seed, 'parameter', name), values);
+    startParameter(parameter, seed, name, values);
     frozen.set(name, values);
   }
+  const states = new Set(names.filter((name) => !parameters.get(name)!.trainable && !isFrozen(name)));
   const all = new Map(names.map((name) => [name, (trainable.views.get(name) ?? frozen.get(name))!]));
-  return { trainable, frozen, all };
+  return { trainable, frozen, states, all };
 }
 
 function allocate(parameters: ReadonlyMap<string, Parameter>, arenas: number): ParameterArena {

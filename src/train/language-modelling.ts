@@ -18,6 +18,7 @@ export interface TracedObjective {
   readonly tokenLoss: Tensor;
   readonly losses: LanguageModelOutput['losses'];
   readonly records: LanguageModelOutput['records'];
+  readonly updates: LanguageModelOutput['updates'];
 }
 
 /**
@@ -35,7 +36,7 @@ export function traceObjective(
   const count = shape.batchSize * shape.contextLength;
   const tokens = input('tokens', 'int32', size);
   const targets = reshape(input('targets', 'int32', size), [count]);
-  const { logits, records, losses } = model.forward(
+  const { logits, records, losses, updates } = model.forward(
     // An input that no layer asks for is no part of the program.
     {
       tokens,
@@ -54,6 +55,7 @@ export function traceObjective(
     tokenLoss: multiply(perToken, counted),
     losses,
     records,
+    updates,
   };
 }
 

@@ -129,7 +129,7 @@ describe('a run', () => {
       'routing',
     ]);
     expect(ofSteps[0]['routing']).toMatchObject([
-      { layer: 1, load: expect.any(Array) as number[], dead: expect.any(Number) as number },
+      { layer: '1', load: expect.any(Array) as number[], dead: expect.any(Number) as number },
     ]);
     const evaluations = records.filter((record) => 'validation' in record);
     expect(evaluations.map(({ step }) => step)).toEqual([4, 8, 10]);
@@ -145,7 +145,7 @@ describe('a run', () => {
     expect(routing).toEqual({
       step: 10,
       dropped: 0,
-      layers: [{ layer: 1, load: result.evaluation!.loads[0], balance: expect.any(Number) as number }],
+      layers: [{ layer: '1', load: result.evaluation!.loads[0], balance: expect.any(Number) as number }],
     });
     const final = await readTensors(join(folder, 'run', 'checkpoints', 'step-000010', 'model.safetensors'));
     expect(await readTensors(join(folder, 'run', 'model', 'model.safetensors'))).toEqual(final);

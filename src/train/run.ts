@@ -16,6 +16,7 @@ import type { EvaluationReport } from './evaluator.js';
 import type { Interruption } from './interruption.js';
 import { namedTensors, saveModelWeights } from './model-folder.js';
 import type { RunFolder } from './run-folder.js';
+import type { RoutedLayer } from './step-program.js';
 import type { StepReport, Trainer, TrainerState } from './trainer.js';
 
 /** Called as a run goes on. */
@@ -71,12 +72,12 @@ export async function saveStart(trainer: Trainer, run: RunFolder): Promise<void>
 async function saveRouting(
   run: RunFolder,
   step: number,
-  sparseLayers: readonly number[],
+  routedLayers: readonly RoutedLayer[],
   { loads, dropped }: EvaluationReport,
 ): Promise<void> {
   if (loads.length === 0) return;
   const layers = loads.map((load, i) => ({
-    layer: sparseLayers[i],
+    layer: routedLayers[i].name,
     load,
     balance: loadStatistics(load).balance,
   }));
@@ -118,7 +119,7 @@ export async function runTraining(
   };
   while (!trainer.finished && !interruption.requested) {
     const report = await trainer.update();
-    run.append(stepRecord(report, trainer.sparseLayers));
+    run.append(stepRecord(report, trainer.routedLayers));
     for (const warning of report.warnings) {
       run.append({ step: report.step, warning: warning.message });
       listener.onWarning?.(warning.message, warning);
@@ -131,7 +132,7 @@ export async function runTraining(
       evaluation = measured;
       if (best) bestEvaluation = measured;
       run.append(evaluationRecord(report.step, measured));
-      await saveRouting(run, report.step, trainer.sparseLayers, measured);
+      await saveRouting(run, report.step, trainer.routedLayers, measured);
       listener.onEvaluation?.(report.step, measured);
       if (best && options.earlyStop !== null) await save();
     }
@@ -175,7 +176,7 @@ async function saveFinalModel(
   return step;
 }
 
-function stepRecord(report: StepReport, sparseLayers: readonly number[]): JsonObject & { step: number } {
+function stepRecord(report: StepReport, routedLayers: readonly RoutedLayer[]): JsonObject & { step: number } {
   const {
     step,
     loss,
@@ -204,7 +205,7 @@ function stepRecord(report: StepReport, sparseLayers: readonly number[]): JsonOb
           dropped,
           routing: loads.map((load, i) => {
             const { balance, maxOverMean, dead } = loadStatistics(load);
-            return { layer: sparseLayers[i], load: [...load], balance, maxOverMean, dead: dead.length };
+            return { layer: routedLayers[i].name, load: [...load], balance, maxOverMean, dead: dead.length };
           }),
         }),
   };

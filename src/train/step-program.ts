@@ -5,7 +5,14 @@
 import { gradients as differentiate, type Tensor } from '../graph/index.js';
 import type { BatchShape } from '../data/index.js';
 import type { LanguageModel } from '../models/index.js';
-import { trainingContext, type NoiseInputs, type ParameterArena, type Parameter } from '../nn/index.js';
+import type { RoutingRecord } from '../moe/index.js';
+import {
+  trainingContext,
+  type NoiseInputs,
+  type Parameter,
+  type ParameterArena,
+  type StateUpdate,
+} from '../nn/index.js';
 import { compile, type Buffers, type Program, type RuntimeOptions } from '../runtime/index.js';
 import { traceObjective } from './language-modelling.js';
 
@@ -17,10 +24,20 @@ export interface BatchReport {
   readonly taskLoss: number;
   /** Auxiliary losses before their coefficients, by name, averaged over layers. */
   readonly auxiliary: Readonly<Record<string, number>>;
-  /** `[numExperts]` per sparse layer. */
+  /** `[numExperts]` per routed layer. */
   readonly loads: readonly Int32Array[];
   /** Choices without a place, over all layers. */
   readonly dropped: number;
+  /** What the batch showed about state without a gradient, by the parameter's name. */
+  readonly observations: ReadonlyMap<string, Float32Array>;
+}
+
+/** A layer that routes, or one of the strata of a layer that routes several times. */
+export type RoutedLayer = Pick<RoutingRecord, 'name' | 'numExperts' | 'topK'>;
+
+interface StateRule {
+  readonly outputs: readonly string[];
+  readonly apply: StateUpdate['apply'];
 }
 
 /** Settings of {@link StepProgram.create}. */
@@ -40,8 +57,10 @@ export class StepProgram {
     private readonly noiseBuffers: Readonly<Record<string, Float32Array>>,
     private readonly seed: number,
     private readonly auxiliaryNames: readonly (readonly [string, readonly string[]])[],
-    /** Indices of the sparse blocks, in the order of {@link BatchReport.loads}. */
-    readonly sparseLayers: readonly number[],
+    /** Layers that route, in the order of {@link BatchReport.loads}. */
+    readonly routedLayers: readonly RoutedLayer[],
+    /** State without a gradient by its parameter's name, with the observations of each layer that has it. */
+    private readonly states: ReadonlyMap<string, StateRule>,
   ) {}
 
   /**
@@ -69,10 +88,17 @@ export class StepProgram {
       outputs[`${name}.${layerIndex}`] = value;
       auxiliary.set(name, [...(auxiliary.get(name) ?? []), `${name}.${layerIndex}`]);
     }
-    for (const { layerIndex, load, dropped } of traced.records) {
-      outputs[`load.${layerIndex}`] = load;
-      outputs[`dropped.${layerIndex}`] = dropped;
+    for (const { name, load, dropped } of traced.records) {
+      outputs[`load.${name}`] = load;
+      outputs[`dropped.${name}`] = dropped;
     }
+    const states = new Map<string, StateRule>();
+    const nameOf = new Map([...parameters].map(([name, parameter]) => [parameter, name]));
+    traced.updates.forEach(({ parameter, observation, apply }, i) => {
+      const name = nameOf.get(parameter)!;
+      outputs[`observation.${i}`] = observation;
+      states.set(name, { apply, outputs: [...(states.get(name)?.outputs ?? []), `observation.${i}`] });
+    });
     names.forEach((name, i) => (outputs[`gradient.${name}`] = derived[i]!));
 
     const program = await compile(outputs, runtime);
@@ -83,8 +109,15 @@ export class StepProgram {
       noiseBuffers[name] = new Float32Array((tensor.shape as number[]).reduce((a, b) => a * b, 1));
     }
     program.bindKnown(Object.entries(noiseBuffers));
-    const layers = traced.records.map(({ layerIndex }) => layerIndex);
-    return new StepProgram(program, context.noise, noiseBuffers, seed, [...auxiliary], layers);
+    return new StepProgram(
+      program,
+      context.noise,
+      noiseBuffers,
+      seed,
+      [...auxiliary],
+      traced.records,
+      states,
+    );
   }
 
   /** @param batchNumber counts all batches of the run: it names the noise. */
@@ -99,13 +132,35 @@ export class StepProgram {
       loss: first('loss'),
       taskLoss: first('taskLoss'),
       auxiliary: Object.fromEntries(this.auxiliaryNames.map(([name, parts]) => [name, mean(parts)])),
-      loads: this.sparseLayers.map((layer) => Int32Array.from(results[`load.${layer}`] as Int32Array)),
-      dropped: this.sparseLayers.reduce((sum, layer) => sum + first(`dropped.${layer}`), 0),
+      loads: this.routedLayers.map(({ name }) => Int32Array.from(results[`load.${name}`] as Int32Array)),
+      dropped: this.routedLayers.reduce((sum, { name }) => sum + first(`dropped.${name}`), 0),
+      observations: new Map(
+        [...this.states].map(([name, { outputs }]) => [
+          name,
+          averageArrays(outputs.map((output) => results[output] as Float32Array)),
+        ]),
+      ),
     };
+  }
+
+  /** Lets state follow what an update's batches showed; patterns that freeze it are the caller's affair. */
+  applyState(name: string, state: Float32Array, observation: Float32Array): void {
+    this.states.get(name)?.apply(state, observation);
   }
 
   /** Frees the session. */
   async release(): Promise<void> {
     await this.program.release();
   }
+}
+
+/** Element by element, into a new array. */
+export function averageArrays(
+  arrays: readonly Float32Array[],
+  weights: readonly number[] = arrays.map(() => 1),
+): Float32Array {
+  const total = weights.reduce((a, b) => a + b, 0);
+  return Float32Array.from(arrays[0], (_, at) =>
+    total === 0 ? 0 : arrays.reduce((sum, array, i) => sum + weights[i] * array[at], 0) / total,
+  );
 }

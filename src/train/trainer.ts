@@ -17,7 +17,7 @@ import { batchFeeds } from './language-modelling.js';
 import type { Optimizer } from './optimizer.js';
 import { createOptimizer } from './optimizers/index.js';
 import { learningRateAt } from './schedule.js';
-import { StepProgram, type BatchReport } from './step-program.js';
+import { averageArrays, StepProgram, type BatchReport, type RoutedLayer } from './step-program.js';
 
 /** What one update did. */
 export interface StepReport extends BatchReport {
@@ -145,9 +145,9 @@ export class Trainer {
     return this.optimizer.state;
   }
 
-  /** Indices of the sparse blocks, in the order in which reports list loads. */
-  get sparseLayers(): readonly number[] {
-    return this.program.sparseLayers;
+  /** Layers that route, in the order in which reports list loads. */
+  get routedLayers(): readonly RoutedLayer[] {
+    return this.program.routedLayers;
   }
 
   /** Whether the recipe's steps are done or early stopping has struck. */
@@ -166,7 +166,7 @@ export class Trainer {
    * @throws Error if loss or gradients are not finite; the parameters are then as they were.
    */
   async update(): Promise<StepReport> {
-    const { options, data, model } = this.parts;
+    const { options, data } = this.parts;
     const milliseconds = { data: 0, session: 0, optimizer: 0 };
     const reports: BatchReport[] = [];
     const weights: number[] = [];
@@ -203,16 +203,15 @@ export class Trainer {
       learningRate,
       gradientScale: clip / divisor,
     });
+    for (const [name, observation] of report.observations) {
+      if (this.weights.states.has(name))
+        this.program.applyState(name, this.weights.frozen.get(name)!, observation);
+    }
     milliseconds.optimizer = performance.now() - begin;
     this.step_++;
     this.tokens_ += tokens;
     const warnings = options.collapseWarning
-      ? this.collapse.observe(
-          this.step_,
-          this.program.sparseLayers,
-          report.loads,
-          model.options.sparse?.topK ?? 1,
-        )
+      ? this.collapse.observe(this.step_, this.routedLayers, report.loads)
       : [];
     return { ...report, step: this.step_, learningRate, gradientNorm, tokens, milliseconds, warnings };
   }
@@ -302,5 +301,14 @@ function averageReports(reports: readonly BatchReport[], weights: readonly numbe
       load.map((_, expert) => reports.reduce((sum, report) => sum + report.loads[layer][expert], 0)),
     ),
     dropped: reports.reduce((sum, report) => sum + report.dropped, 0),
+    observations: new Map(
+      [...first.observations.keys()].map((name) => [
+        name,
+        averageArrays(
+          reports.map((report) => report.observations.get(name)!),
+          weights,
+        ),
+      ]),
+    ),
   };
 }

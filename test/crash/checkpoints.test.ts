@@ -10,7 +10,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { saveStages } from '../../src/train/checkpoint-save.js';
 import { CheckpointStore } from '../../src/train/checkpoint-store.js';
-import { emptyPayload, fixture, node, payload, requireBuild } from './child.js';
+import { Child, emptyPayload, fixture, node, payload, requireBuild } from './child.js';
 
 const isLong = process.env['SWITCHYARD_LONG'] === '1';
 const isRoot = process.getuid?.() === 0;
@@ -176,7 +176,8 @@ describe('a folder that cannot be written', () => {
 
 it('many saves neither leak files nor memory', async () => {
   const saves = isLong ? 400 : 80;
-  const child = node('save-loop.mjs', [folder, 64 << 10, saves]);
+  const command = ['--expose-gc', fixture('save-loop.mjs'), folder, String(64 << 10), String(saves)];
+  const child = new Child(process.execPath, command);
   expect(await child.ended).toBe(0);
   const told = child.told.slice(1) as { openFiles: number; rss: number }[];
   expect(told).toHaveLength(saves);

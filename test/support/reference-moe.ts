@@ -187,7 +187,7 @@ export function logSumExp(row: readonly number[]): number {
 
 /**
  * Which choices find a place, `[tokens][topK]`: first choices in token order, then second choices in token order,
- * each group by itself; padding asks for none.
+ * each group by itself; padding and choices of −1 ask for none.
  */
 export function referenceKept(
   experts: Matrix,
@@ -206,6 +206,7 @@ export function referenceKept(
       for (let t = group * perGroup; t < (group + 1) * perGroup; t++) {
         if (mask && mask[t] !== 1) continue;
         const expert = experts[t][rank];
+        if (expert < 0) continue;
         const before = taken.get(expert) ?? 0;
         taken.set(expert, before + 1);
         kept[t][rank] = before < capacity;

@@ -3,6 +3,7 @@
  * Mesh-TensorFlow's `moe.py` for the counting).
  * @module
  */
+import { z } from 'zod';
 import {
   add,
   cast,
@@ -13,6 +14,7 @@ import {
   exchangeRows,
   fill,
   greater,
+  greaterEqual,
   less,
   logicalAnd,
   logicalNot,
@@ -31,7 +33,10 @@ import {
 } from '../../graph/index.js';
 import type { Dispatch, Dispatched } from '../dispatch.js';
 import type { FeedForwardContext } from '../feed-forward.js';
+import type { Kind } from '../kind.js';
+import { group } from '../options.js';
 import type { Routing } from '../router.js';
+import type { SparseLayerSizes } from '../sizes.js';
 
 /** Settings of {@link CapacityDispatch}. */
 export interface CapacityOptions {
@@ -63,14 +68,14 @@ export function expertCapacity(
 /**
  * First come, first served: places go to earlier tokens first, and to all first choices before any second choice.
  * A choice without a place is dropped: its output is 0 and only the residual connection carries the token on.
- * Padding takes no place.
+ * Padding takes no place, nor does a choice of −1.
  */
 export class CapacityDispatch implements Dispatch {
   constructor(private readonly options: CapacityOptions) {}
 
   dispatch(
     hidden: Tensor,
-    { experts }: Routing,
+    { experts, partial = false }: Routing,
     numExperts: number,
     context: FeedForwardContext,
   ): Dispatched {
@@ -87,7 +92,9 @@ export class CapacityDispatch implements Dispatch {
 
     const queue = positionsInQueue(experts, numExperts, groups, context.tokenMask);
     const fits = less(queue, capacity);
-    const real = context.tokenMask && reshape(greater(context.tokenMask, 0), [tokens, 1]);
+    const unpadded = context.tokenMask && reshape(greater(context.tokenMask, 0), [tokens, 1]);
+    const made = partial ? greaterEqual(experts, 0) : undefined;
+    const real = unpadded && made ? logicalAnd(unpadded, made) : (unpadded ?? made);
     const kept = real ? logicalAnd(fits, real) : fits;
     const overflow = real ? logicalAnd(logicalNot(fits), real) : logicalNot(fits);
 
@@ -142,3 +149,17 @@ function invert(placeOfChoice: Tensor, places: number): Tensor {
   const empty = fill('int64', [places + 1], choices);
   return slice(scatterAdd(empty, placeOfChoice, subtract(range(choices), choices), 0), 0, 0, places);
 }
+
+const schema = z.strictObject({
+  kind: z.literal('capacity'),
+  capacityFactor: z.number().positive().default(1.25),
+  evalCapacityFactor: z.number().positive().default(2),
+  minimumCapacity: z.int().min(1).default(4),
+  group,
+});
+
+/** `capacity` in a recipe. */
+export const capacity: Kind<typeof schema, SparseLayerSizes, Dispatch> = {
+  schema,
+  create: (options) => new CapacityDispatch(options),
+};

@@ -2,11 +2,15 @@
  * Experts that are ordinary two-layer networks: ReLU, GELU, or gated (SwiGLU).
  * @module
  */
+import { z } from 'zod';
 import { add, cast, greaterEqual, matmul, multiply, split, unstack, type Tensor } from '../../graph/index.js';
-import { Module, Parameter, zeros, type Initializer } from '../../nn/index.js';
+import { Module, Parameter, weightInitializer, zeros, type Initializer } from '../../nn/index.js';
 import { activations, type ActivationName } from '../activations.js';
 import type { ExpertBank, ExpertRows } from '../expert-bank.js';
-import type { FeedForwardContext } from '../feed-forward.js';
+import type { FeedForwardContext, TokenCost } from '../feed-forward.js';
+import type { Kind } from '../kind.js';
+import { activationSchema, rate } from '../options.js';
+import type { SparseLayerSizes } from '../sizes.js';
 
 /** Settings of {@link FeedForwardBank}. */
 export interface FeedForwardBankOptions {
@@ -49,6 +53,13 @@ export class FeedForwardBank extends Module implements ExpertBank {
     this.downBias = bias ? new Parameter([numExperts, hiddenSize], zeros, false) : undefined;
   }
 
+  get costPerRow(): TokenCost {
+    const { numExperts } = this;
+    const matrices = [this.gate, this.up, this.down].reduce((sum, weight) => sum + (weight?.size ?? 0), 0);
+    const biases = (this.upBias?.size ?? 0) + (this.downBias?.size ?? 0);
+    return { parameters: (matrices + biases) / numExperts, flops: (2 * matrices) / numExperts };
+  }
+
   forward(rows: ExpertRows, context: FeedForwardContext): readonly Tensor[] {
     const { apply } = activations[this.options.activation];
     const [gate, up, down, upBias, downBias] = [
@@ -81,10 +92,32 @@ export class FeedForwardBank extends Module implements ExpertBank {
     const shape = [rows.totalRows, this.options.intermediateSize];
     const noise = context.noise.request(`${context.site}.experts`, 'uniform', dtype, shape);
     const sizes = inner.map((piece) => piece.shape[0]);
-    const masks = split(noise, sizes, 0, rows.counts);
+    const masks = rows.spare
+      ? split(noise, [...sizes, rows.spare.size], 0, rows.spare.counts)
+      : split(noise, sizes, 0, rows.counts);
     const scale = 1 / (1 - rate);
     return inner.map((piece, i) =>
       multiply(piece, multiply(cast(greaterEqual(masks[i], rate), dtype), scale)),
     );
   }
 }
+
+const schema = z.strictObject({
+  kind: z.literal('feedForward'),
+  /** The model's own when absent. */
+  activation: activationSchema.optional(),
+  expertDropout: rate.default(0),
+  /** The model's own when absent. */
+  bias: z.boolean().optional(),
+});
+
+/** `feedForward` in a recipe. */
+export const feedForward: Kind<typeof schema, SparseLayerSizes, ExpertBank & Module> = {
+  schema,
+  create: ({ activation, bias, expertDropout }, sizes) =>
+    new FeedForwardBank(
+      { ...sizes, expertDropout, activation: activation ?? sizes.activation, bias: bias ?? sizes.bias },
+      weightInitializer(sizes.initialization, sizes.hiddenSize),
+      weightInitializer(sizes.outputInitialization, sizes.intermediateSize),
+    ),
+};

@@ -2,11 +2,15 @@
  * The softmax router of Switch Transformer (top-1) and GShard-style MoE (top-k). arXiv 2101.03961 §2.1–2.4.
  * @module
  */
+import { z } from 'zod';
 import { add, divide, multiply, softmax, sum, topK as largest, type Tensor } from '../../graph/index.js';
 import { Linear, Module, type Initializer } from '../../nn/index.js';
 import type { AuxiliaryLoss, FeedForwardContext } from '../feed-forward.js';
+import type { Kind } from '../kind.js';
 import { balanceLoss, routerZLoss } from '../losses.js';
-import type { Router, Routing } from '../router.js';
+import { coefficient, group, rate } from '../options.js';
+import type { Router, RouterModule, Routing } from '../router.js';
+import { classifierInitializer, type SparseLayerSizes } from '../sizes.js';
 
 /** Settings of {@link SoftmaxTopKRouter}. */
 export interface SoftmaxTopKOptions {
@@ -15,6 +19,10 @@ export interface SoftmaxTopKOptions {
   readonly topK: number;
   /** Divide the chosen probabilities by their sum. Switch does not: its gate is the raw probability. */
   readonly normalizeGates?: boolean;
+  /** Add a bias to the logits, as the Omni-router does; Switch has none. */
+  readonly bias?: boolean;
+  /** σ of Gaussian noise on the logits in training (a port of Omni-router; arXiv 2507.05724). */
+  readonly logitNoise?: number;
   /** ε of the multiplicative noise U(1−ε, 1+ε) on the router's input in training; experts see the clean input. */
   readonly jitter?: number;
   /** α of the balance loss; Switch uses 1e-2. */
@@ -34,7 +42,9 @@ export class SoftmaxTopKRouter extends Module implements Router {
     initializer: Initializer,
   ) {
     super();
-    this.classifier = new Linear(options.hiddenSize, options.numExperts, initializer);
+    this.classifier = new Linear(options.hiddenSize, options.numExperts, initializer, {
+      bias: options.bias ?? false,
+    });
   }
 
   get numExperts(): number {
@@ -47,11 +57,11 @@ export class SoftmaxTopKRouter extends Module implements Router {
 
   route(hidden: Tensor, context: FeedForwardContext): Routing {
     const { topK, normalizeGates = false } = this.options;
-    const logits = this.classifier.forward(this.addJitter(hidden, context));
+    const logits = this.addNoise(this.classifier.forward(this.addJitter(hidden, context)), context);
     const probabilities = softmax(logits);
     const { values, indices: experts } = largest(probabilities, topK);
     const gates = normalizeGates ? divide(values, add(sum(values, 1, true), 1e-9)) : values;
-    return { experts, gates, losses: this.losses(logits, probabilities, experts, context) };
+    return { experts, gates, probabilities, losses: this.losses(logits, probabilities, experts, context) };
   }
 
   private addJitter(hidden: Tensor, context: FeedForwardContext): Tensor {
@@ -64,6 +74,14 @@ export class SoftmaxTopKRouter extends Module implements Router {
       hidden.shape as number[],
     );
     return multiply(hidden, add(multiply(noise, 2 * jitter), 1 - jitter));
+  }
+
+  private addNoise(logits: Tensor, context: FeedForwardContext): Tensor {
+    const { logitNoise = 0 } = this.options;
+    if (!context.training || logitNoise === 0) return logits;
+    const site = `${context.site}.routerLogits`;
+    const noise = context.noise.request(site, 'normal', logits.dtype, logits.shape as number[]);
+    return add(logits, multiply(noise, logitNoise));
   }
 
   private losses(
@@ -84,3 +102,22 @@ export class SoftmaxTopKRouter extends Module implements Router {
     ];
   }
 }
+
+const schema = z.strictObject({
+  kind: z.literal('softmax'),
+  normalizeGates: z.boolean().default(false),
+  bias: z.boolean().default(false),
+  jitter: rate.default(0),
+  logitNoise: z.number().min(0).default(0),
+  balanceCoefficient: coefficient.default(0.01),
+  zLossCoefficient: coefficient.default(0),
+  group,
+  ...classifierInitializer.options,
+});
+
+/** `softmax` in a recipe. */
+export const softmaxTopK: Kind<typeof schema, SparseLayerSizes, RouterModule> = {
+  schema,
+  create: (options, sizes) =>
+    new SoftmaxTopKRouter({ ...sizes, ...options }, classifierInitializer.create(options, sizes)),
+};

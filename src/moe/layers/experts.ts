@@ -1,0 +1,73 @@
+/**
+ * The sparse layer of four sockets as it stands in a recipe.
+ * @module
+ */
+import { z } from 'zod';
+import { Module, weightInitializer } from '../../nn/index.js';
+import { DenseFeedForward } from '../dense.js';
+import { dispatchKinds, dispatchSchema } from '../dispatch/index.js';
+import { bankKinds, expertsSchema } from '../experts/index.js';
+import type { FeedForward } from '../feed-forward.js';
+import { createKind, type Kind } from '../kind.js';
+import { size } from '../options.js';
+import { routerKinds, routerSchema } from '../routers/index.js';
+import { routerSharingSchema } from '../router-sharing.js';
+import type { LayerSizes, SparseLayerSizes } from '../sizes.js';
+import { SparseLayer } from '../sparse-layer.js';
+
+const schema = z
+  .strictObject({
+    kind: z.literal('experts'),
+    /** Every n-th block is sparse, counted from the end of each group of n: 2 makes blocks 1, 3, 5 … sparse. */
+    every: size.default(1),
+    numExperts: size,
+    topK: size.default(1),
+    /** Width inside one expert; the dense layers' width when absent. */
+    intermediateSize: size.optional(),
+    router: routerSchema.prefault({ kind: 'softmax' }),
+    /** Layers that have one router in common; null gives each its own. */
+    routerSharing: routerSharingSchema.nullable().default(null),
+    dispatch: dispatchSchema.prefault({ kind: 'dropless' }),
+    experts: expertsSchema.prefault({ kind: 'feedForward' }),
+    /** Experts that every token visits beside the chosen ones (DeepSeekMoE): one network of this width. */
+    sharedIntermediateSize: size.nullable().default(null),
+  })
+  .superRefine(({ topK, numExperts }, context) => {
+    if (numExperts >= 1 && topK > numExperts) {
+      const message = `topK ${topK} is more than numExperts ${numExperts}; choose 1 … ${numExperts}`;
+      context.addIssue({ code: 'custom', path: ['topK'], message });
+    }
+  });
+
+/** Options of a layer of experts. */
+export type ExpertsOptions = z.infer<typeof schema>;
+
+/** `experts` in a recipe. */
+export const experts: Kind<typeof schema, LayerSizes, FeedForward & Module> = {
+  schema,
+  create(options, layer) {
+    const { numExperts, topK, sharedIntermediateSize } = options;
+    const sizes: SparseLayerSizes = {
+      ...layer,
+      numExperts,
+      topK,
+      intermediateSize: options.intermediateSize ?? layer.intermediateSize,
+    };
+    return new SparseLayer({
+      router: layer.routers.take(options.routerSharing, layer.sparseIndex, () =>
+        createKind(routerKinds, options.router, sizes),
+      ),
+      dispatch: createKind(dispatchKinds, options.dispatch, sizes),
+      experts: createKind(bankKinds, options.experts, sizes),
+      ...(sharedIntermediateSize === null ? {} : { shared: createShared(layer, sharedIntermediateSize) }),
+    });
+  },
+};
+
+function createShared(layer: LayerSizes, intermediateSize: number): DenseFeedForward {
+  return new DenseFeedForward(
+    { ...layer, intermediateSize },
+    weightInitializer(layer.initialization, layer.hiddenSize),
+    weightInitializer(layer.outputInitialization, intermediateSize),
+  );
+}

@@ -55,6 +55,20 @@ describe('operators with gradients', () => {
     20,
   );
   operatorTest(
+    // Above 384 rows the gradient is a scatter, up to there a product with a one-hot matrix.
+    'gather: rows of a large and of a small table, duplicates',
+    fc
+      .record({ rows: fc.constantFrom(3, 520), width: fc.integer({ min: 1, max: 3 }), seed: seeds })
+      .map(({ rows, width, seed }): Sample => {
+        const index = wholes(seed + 1, [2, 4], 3);
+        return {
+          operands: [floats(seed, [rows, width])],
+          build: ([x]) => graph.gather(x, indexTensor(index)),
+          reference: ([x]) => tabulate([2, 4, width], ([i, j, column]) => at(x, [at(index, [i, j]), column])),
+        };
+      }),
+  );
+  operatorTest(
     'gatherElements: duplicates, smaller index',
     withIndices.map(({ shape, axis, seed, indexShape, indexType: dtype }): Sample => {
       const index = wholes(seed + 1, indexShape, shape[axis]);

@@ -1,12 +1,14 @@
 import { describe, expect, test } from 'vitest';
 import { conformanceCase, type Skipped } from '../../test/support/conformance.js';
-import { randomNumbers } from '../../test/support/gradient-check.js';
+import { count, randomNumbers } from '../../test/support/gradient-check.js';
 import { leafGradientError } from '../../test/support/leaf-gradients.js';
 import { layerContext } from '../../test/support/moe-context.js';
 import { distance, randomParameters, run } from '../../test/support/numbers.js';
 import { matrix, type Matrix, type ReferenceInputs } from '../../test/support/reference-moe.js';
-import { add, input, multiply, sum, type Tensor } from '../graph/index.js';
-import { nameParameters, NoiseInputs, type Module } from '../nn/index.js';
+import { add, gradients, input, multiply, sum, type Tensor } from '../graph/index.js';
+import { nameParameters, NoiseInputs, type Module, type Parameter } from '../nn/index.js';
+import type { TensorData } from '../runtime/index.js';
+import type { FeedForwardContext } from './feed-forward.js';
 import type { Router, Routing } from './router.js';
 
 /** Sizes that the suite asks a router for. */
@@ -18,14 +20,40 @@ export interface RouterSizes {
 
 type RouterCase =
   | 'choices, gates and losses equal the plain loops'
+  | 'training chooses as its equations say'
+  | 'sequences of a batch are told apart as declared'
   | 'gradients equal finite differences'
+  | 'an expert that nobody chose gets no gradient from the gates'
   | 'padding changes nothing'
   | 'equal scores go to the lowest index'
   | 'a single token is routed'
+  | 'one expert gets every token'
   | 'topK = numExperts chooses every expert once'
   | 'the names of the experts do not matter'
+  | 'later tokens do not change earlier choices'
+  | 'evaluation changes no state'
   | 'noise is for training only'
   | 'the backward pass sees the noise of the forward pass';
+
+/** How a router is run, for its equations in plain loops. */
+export interface RouterRun {
+  readonly training: boolean;
+  /** Sequences among the tokens, one after the other and equally long. */
+  readonly batchSize: number;
+}
+
+/** What the plain loops find. */
+export interface ReferenceDecision {
+  /** `[tokens][topK]`; −1 is no choice. */
+  readonly experts: Matrix;
+  /** `[tokens][topK]` */
+  readonly gates: Matrix;
+  /** `[tokens][numExperts]` */
+  readonly probabilities: Matrix;
+  readonly losses: Readonly<Record<string, number>>;
+  /** Observations of the updates of state in training, in their order; none when absent. */
+  readonly observations?: readonly (readonly number[])[];
+}
 
 /** A router under test. */
 export interface RouterSubject {
@@ -34,11 +62,13 @@ export interface RouterSubject {
   create(sizes: RouterSizes): Router & Module;
   /** The same router with noise in training. */
   createNoisy?(sizes: RouterSizes): Router & Module;
-  /** Its equations in plain loops. */
-  reference(
-    sizes: RouterSizes,
-    inputs: ReferenceInputs,
-  ): { experts: Matrix; gates: Matrix; losses: Readonly<Record<string, number>> };
+  /** Its equations in plain loops, on padding as well (padding is compared nowhere, though). */
+  reference(sizes: RouterSizes, inputs: ReferenceInputs, run: RouterRun): ReferenceDecision;
+  /** What the router wants to know besides its input (token ids, earlier decisions), as a function of the rows. */
+  surroundings?(hidden: Matrix): {
+    readonly context: Partial<FeedForwardContext>;
+    readonly feeds: readonly (readonly [string, TensorData])[];
+  };
   /** Parameters of a router whose expert `i` is expert `order[i]` of the given one. */
   permuteExperts(
     parameters: ReadonlyMap<string, Float64Array>,
@@ -52,33 +82,56 @@ interface Setup {
   readonly hidden: Matrix;
   readonly mask?: readonly number[];
   readonly training?: boolean;
+  readonly batchSize?: number;
   readonly noise?: NoiseInputs;
 }
 
 /** Traces a router in float64. */
-function trace(
+function traceRouter(
+  subject: RouterSubject,
   router: Router & Module,
-  { hidden, mask, training = false, noise = new NoiseInputs() }: Setup,
+  { hidden, mask, training = false, batchSize = 1, noise = new NoiseInputs() }: Setup,
 ) {
   const parameters = nameParameters(router, 'float64');
   const rows = input('hidden', 'float64', [hidden.length, hidden[0].length]);
   const tokenMask = mask && input('mask', 'float64', [hidden.length]);
-  const routing = router.route(rows, layerContext({ training, noise, tokenMask }));
-  const feeds = [
-    ['hidden', Float64Array.from(hidden.flat())] as const,
-    ['mask', Float64Array.from(mask ?? [])] as const,
+  const { context = {}, feeds: more = [] } = subject.surroundings?.(hidden) ?? {};
+  const routing = router.route(rows, layerContext({ training, noise, batchSize, tokenMask, ...context }));
+  const feeds: (readonly [string, TensorData])[] = [
+    ['hidden', Float64Array.from(hidden.flat())],
+    ['mask', Float64Array.from(mask ?? [])],
+    ...more,
   ];
   return { parameters, rows, routing, feeds };
 }
 
+/** What gradients are asked for: weights, not state. */
+function trainable(parameters: ReadonlyMap<string, Parameter>): Map<string, Tensor> {
+  return new Map(
+    [...parameters].filter(([, { trainable: yes }]) => yes).map(([name, { tensor }]) => [name, tensor]),
+  );
+}
+
 /** One number that depends on everything a router returns with a gradient. */
-function everything({ gates, losses }: Routing, weights: Tensor): Tensor {
+function everything({ gates, losses, expertInput }: Routing, weights: Tensor): Tensor {
   const terms = losses.map(({ value }, i) => multiply(value, 0.5 + i));
+  if (expertInput) terms.push(sum(multiply(expertInput, 0.1)));
   return terms.reduce(add, sum(multiply(gates, weights)));
 }
 
-function outputsOf({ experts, gates, losses }: Routing): Record<string, Tensor> {
-  return { experts, gates, ...Object.fromEntries(losses.map(({ name, value }) => [`loss ${name}`, value])) };
+function outputsOf({ experts, gates, probabilities, losses, updates = [] }: Routing): Record<string, Tensor> {
+  return {
+    experts,
+    gates,
+    probabilities,
+    ...Object.fromEntries(losses.map(({ name, value }) => [`loss ${name}`, value])),
+    ...Object.fromEntries(updates.map(({ observation }, i) => [`observation ${i}`, observation])),
+  };
+}
+
+/** The rows of real tokens, in one list. */
+function realRows(rows: Matrix, mask: readonly number[] | undefined): number[] {
+  return rows.filter((_, t) => mask?.[t] !== 0).flat();
 }
 
 /** What every {@link Router} must do, whatever its equations. */
@@ -89,13 +142,34 @@ export function routerConformance(subject: RouterSubject): void {
   const check = (name: RouterCase, body: () => Promise<void>): void =>
     conformanceCase(subject.skip, name, body);
 
+  const trace = (router: Router & Module, setup: Setup) => traceRouter(subject, router, setup);
+
   const expectReference = async (some: RouterSizes, setup: Setup): Promise<void> => {
     const { parameters, routing, feeds } = trace(subject.create(some), setup);
     const data = randomParameters(parameters, 3, 1);
     const actual: Record<string, number[]> = await run(outputsOf(routing), [...data, ...feeds]);
-    const expected = subject.reference(some, { hidden: setup.hidden, parameters: data, mask: setup.mask });
-    expect(actual['experts']).toEqual(expected.experts.flat());
-    expect(distance(actual['gates'], expected.gates.flat())).toBeLessThan(1e-9);
+    const { mask, training = false, batchSize = 1 } = setup;
+    const expected = subject.reference(
+      some,
+      { hidden: setup.hidden, parameters: data, mask },
+      { training, batchSize },
+    );
+    const real = (name: string, columns: number): number[] => realRows(matrix(actual[name], columns), mask);
+    const columns = routing.experts.shape[1] as number;
+    expect(real('experts', columns)).toEqual(realRows(expected.experts, mask));
+    expect(distance(real('gates', columns), realRows(expected.gates, mask))).toBeLessThan(1e-9);
+    const probabilities = real('probabilities', some.numExperts);
+    expect(distance(probabilities, realRows(expected.probabilities, mask))).toBeLessThan(1e-9);
+    for (const row of matrix(probabilities, some.numExperts)) {
+      expect(row.reduce((a, b) => a + b, 0)).toBeCloseTo(1, 9);
+    }
+    const observations = expected.observations ?? [];
+    expect(routing.updates ?? []).toHaveLength(training ? observations.length : 0);
+    if (training) {
+      observations.forEach((values, i) =>
+        expect(distance(actual[`observation ${i}`], values), `observation ${i}`).toBeLessThan(1e-9),
+      );
+    }
     expect(routing.losses.map(({ name }) => name).sort()).toEqual(Object.keys(expected.losses).sort());
     for (const [name, value] of Object.entries(expected.losses)) {
       expect(distance(actual[`loss ${name}`], [value]), name).toBeLessThan(1e-9);
@@ -109,6 +183,7 @@ export function routerConformance(subject: RouterSubject): void {
       expect([router.numExperts, router.topK]).toEqual([6, 2]);
       expect(routing.experts.toString()).toBe('int64[9, 2]');
       expect(routing.gates.toString()).toBe('float64[9, 2]');
+      expect(routing.probabilities.toString()).toBe('float64[9, 6]');
       for (const { value, coefficient, name } of routing.losses) {
         expect(value.toString(), name).toBe('float64[]');
         expect(coefficient, name).toBeGreaterThan(0);
@@ -121,49 +196,73 @@ export function routerConformance(subject: RouterSubject): void {
       await expectReference(sizes, { hidden, mask: new Array<number>(9).fill(0) });
     });
 
-    check('gradients equal finite differences', async () => {
-      for (const mask of [undefined, [1, 0, 1, 1, 1, 0, 0, 1, 1]]) {
-        const { parameters, rows, routing, feeds } = trace(subject.create(sizes), {
-          hidden,
-          ...(mask && { mask }),
-        });
-        const weights = input('weights', 'float64', routing.gates.shape);
-        const leaves = new Map([...parameters].map(([name, { tensor }]) => [name, tensor]));
-        const data = randomParameters(parameters, 4, 1);
-        const error = await leafGradientError(
-          everything(routing, weights),
-          leaves.set('hidden', rows),
-          new Map<string, Float64Array>([...data, ...feeds, ['weights', randomNumbers(5, 18)]]),
-        );
-        expect(error).toBeLessThan(1e-8);
+    check('training chooses as its equations say', async () => {
+      for (const topK of [1, 2, 3]) await expectReference({ ...sizes, topK }, { hidden, training: true });
+      await expectReference(sizes, { hidden, training: true, mask: [1, 0, 1, 1, 1, 0, 0, 1, 1] });
+      await expectReference(sizes, { hidden, training: true, mask: new Array<number>(9).fill(0) });
+    });
+
+    check('sequences of a batch are told apart as declared', async () => {
+      for (const training of [false, true]) {
+        await expectReference(sizes, { hidden, training, batchSize: 3 });
+        const mask = [1, 0, 1, 0, 0, 0, 1, 1, 1];
+        await expectReference(sizes, { hidden, training, batchSize: 3, mask });
       }
+    });
+
+    check('gradients equal finite differences', async () => {
+      for (const training of [false, true]) {
+        for (const mask of [undefined, [1, 0, 1, 1, 1, 0, 0, 1, 1]]) {
+          const setup = { hidden, training, ...(mask && { mask }) };
+          const { parameters, rows, routing, feeds } = trace(subject.create(sizes), setup);
+          const weights = input('weights', 'float64', routing.gates.shape);
+          const data = randomParameters(parameters, 4, 1);
+          const error = await leafGradientError(
+            everything(routing, weights),
+            trainable(parameters).set('hidden', rows),
+            new Map<string, TensorData>([
+              ...data,
+              ...feeds,
+              ['weights', randomNumbers(5, count(routing.gates.shape as number[]))],
+            ]),
+          );
+          expect(error).toBeLessThan(1e-8);
+        }
+      }
+    });
+
+    check('an expert that nobody chose gets no gradient from the gates', async () => {
+      const positive = hidden.map((row) => row.map(Math.abs));
+      const { parameters, routing, feeds } = trace(subject.create(sizes), { hidden: positive });
+      const data = randomParameters(parameters, 6, 1);
+      const weights = data.get('classifier.weight')!;
+      weights.subarray(4 * 5).fill(-1);
+      const [gradient] = gradients(sum(routing.gates), [parameters.get('classifier.weight')!.tensor]);
+      const { experts, rows } = await run({ experts: routing.experts, rows: gradient }, [...data, ...feeds]);
+      expect(experts).not.toContain(4);
+      expect(experts).not.toContain(5);
+      expect(rows.slice(0, 4 * 5).some((value) => value !== 0)).toBe(true);
+      expect(rows.slice(4 * 5)).toEqual(new Array<number>(2 * 5).fill(0));
     });
 
     check('padding changes nothing', async () => {
       const mask = [0, 1, 1, 0, 1, 1, 1, 1, 0, 0, 1, 1, 1];
-      const real = mask.flatMap((value, t) => (value === 1 ? [t] : []));
       let next = 0;
       const padded = mask.map((value) => (value === 1 ? hidden[next++] : [9, -9, 9, -9, 9]));
-      const plain = trace(subject.create(sizes), { hidden });
-      const withPadding = trace(subject.create(sizes), { hidden: padded, mask });
-      const data = randomParameters(plain.parameters, 6, 1);
-      const a: Record<string, number[]> = await run(outputsOf(plain.routing), [...data, ...plain.feeds]);
-      const b: Record<string, number[]> = await run(outputsOf(withPadding.routing), [
-        ...data,
-        ...withPadding.feeds,
-      ]);
-      for (const name of ['experts', 'gates']) {
-        const rows = matrix(b[name], 2);
-        expect(
-          distance(
-            real.flatMap((t) => rows[t]),
-            a[name],
-          ),
-          name,
-        ).toBeLessThan(1e-12);
-      }
-      for (const { name } of plain.routing.losses) {
-        expect(distance(b[`loss ${name}`], a[`loss ${name}`]), name).toBeLessThan(1e-12);
+      for (const training of [false, true]) {
+        const plain = trace(subject.create(sizes), { hidden, training });
+        const withPadding = trace(subject.create(sizes), { hidden: padded, mask, training });
+        const data = randomParameters(plain.parameters, 6, 1);
+        const a: Record<string, number[]> = await run(outputsOf(plain.routing), [...data, ...plain.feeds]);
+        const b: Record<string, number[]> = await run(outputsOf(withPadding.routing), [
+          ...data,
+          ...withPadding.feeds,
+        ]);
+        for (const [name, numbers] of Object.entries(a)) {
+          const perToken = ['experts', 'gates', 'probabilities'].includes(name);
+          const rows = matrix(b[name], perToken ? numbers.length / hidden.length : 1);
+          expect(distance(perToken ? realRows(rows, mask) : b[name], numbers), name).toBeLessThan(1e-12);
+        }
       }
     });
 
@@ -175,6 +274,12 @@ export function routerConformance(subject: RouterSubject): void {
     });
 
     check('a single token is routed', async () => expectReference(sizes, { hidden: hidden.slice(0, 1) }));
+
+    check('one expert gets every token', async () => {
+      for (const training of [false, true]) {
+        await expectReference({ ...sizes, numExperts: 1, topK: 1 }, { hidden, training });
+      }
+    });
 
     check('topK = numExperts chooses every expert once', async () => {
       const all = { ...sizes, topK: sizes.numExperts };
@@ -197,8 +302,46 @@ export function routerConformance(subject: RouterSubject): void {
         ...feeds,
       ]);
       expect(b['experts'].map((expert) => order[expert])).toEqual(a['experts']);
-      for (const name of Object.keys(a).filter((key) => key !== 'experts')) {
+      const [before, after] = [a, b].map((outputs) => matrix(outputs['probabilities'], 6));
+      after.forEach((row, t) =>
+        expect(
+          distance(
+            row,
+            order.map((expert) => before[t][expert]),
+          ),
+        ).toBeLessThan(1e-12),
+      );
+      for (const name of Object.keys(a).filter((key) => key !== 'experts' && key !== 'probabilities')) {
         expect(distance(b[name], a[name]), name).toBeLessThan(1e-12);
+      }
+    });
+
+    check('later tokens do not change earlier choices', async () => {
+      const router = subject.create(sizes);
+      expect(router.leak).toBeUndefined();
+      const changed = [...hidden.slice(0, 4), ...hidden.slice(4).map((row) => row.map((x) => 3 - 2 * x))];
+      const data = randomParameters(nameParameters(router, 'float64'), 11, 1);
+      const [a, b] = await Promise.all(
+        [hidden, changed].map((rows) => {
+          const { routing, feeds } = trace(router, { hidden: rows });
+          const { experts, gates, probabilities } = routing;
+          return run({ experts, gates, probabilities }, [...data, ...feeds]);
+        }),
+      );
+      const early = (numbers: readonly number[]): number[] => numbers.slice(0, (numbers.length / 9) * 4);
+      expect(early(b.experts)).toEqual(early(a.experts));
+      expect(early(b.gates)).toEqual(early(a.gates));
+      expect(early(b.probabilities)).toEqual(early(a.probabilities));
+    });
+
+    check('evaluation changes no state', async () => {
+      const router = subject.create(sizes);
+      expect(trace(router, { hidden }).routing.updates ?? []).toEqual([]);
+      const { parameters, routing } = trace(router, { hidden, training: true });
+      const state = [...parameters.values()].filter(({ trainable: yes }) => !yes);
+      for (const { parameter, observation } of routing.updates ?? []) {
+        expect(state).toContain(parameter);
+        expect(observation.shape.every((dim) => typeof dim === 'number')).toBe(true);
       }
     });
 
@@ -240,11 +383,15 @@ export function routerConformance(subject: RouterSubject): void {
       expect(distance(other.gates, first.gates)).toBeGreaterThan(1e-6);
 
       const weights = input('weights', 'float64', routing.gates.shape);
-      const leaves = new Map([...parameters].map(([name, { tensor }]) => [name, tensor]));
       const error = await leafGradientError(
         everything(routing, weights),
-        leaves.set('hidden', rows),
-        new Map<string, Float64Array>([...data, ...feeds, ...drawn(1), ['weights', randomNumbers(5, 18)]]),
+        trainable(parameters).set('hidden', rows),
+        new Map<string, TensorData>([
+          ...data,
+          ...feeds,
+          ...drawn(1),
+          ['weights', randomNumbers(5, count(routing.gates.shape as number[]))],
+        ]),
       );
       expect(error).toBeLessThan(1e-8);
     });

@@ -20,25 +20,36 @@ const subject = (name: string, settings: Settings): Parameters<typeof routerConf
     name,
     create: (sizes) => create(sizes),
     createNoisy: (sizes) => create(sizes, { jitter: 0.1 }),
-    reference: (sizes, inputs) => {
-      const { experts, gates, balance, z } = referenceRouting(
-        { ...sizes, ...settings, intermediateSize: 0, activation: 'relu' },
+    reference: (sizes, inputs, { batchSize }) => {
+      const { experts, gates, probabilities, balance, z } = referenceRouting(
+        {
+          ...sizes,
+          ...settings,
+          intermediateSize: 0,
+          activation: 'relu',
+          balanceGroups: settings.group === 'sequence' ? batchSize : 1,
+        },
         {
           ...inputs,
           parameters: new Map([...inputs.parameters].map(([key, data]) => [`router.${key}`, data])),
         },
       );
-      return { experts, gates, losses: { balance, z } };
+      return { experts, gates, probabilities, losses: { balance, z } };
     },
     permuteExperts: (parameters, order, { hiddenSize }) => {
       const rows = matrix(parameters.get('classifier.weight')!, hiddenSize);
       return new Map([['classifier.weight', Float64Array.from(order.flatMap((expert) => rows[expert]))]]);
+    },
+    skip: {
+      'an expert that nobody chose gets no gradient from the gates':
+        'a softmax takes from the others what it gives to the chosen',
     },
   };
 };
 
 routerConformance(subject('softmax, raw gates', {}));
 routerConformance(subject('softmax, normalised gates', { normalizeGates: true }));
+routerConformance(subject('softmax, balanced per sequence', { group: 'sequence' }));
 
 test('raw gates are the probabilities; normalised gates sum to one', async () => {
   const hidden = input('hidden', 'float64', [7, 4]);

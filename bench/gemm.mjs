@@ -1,6 +1,7 @@
 /**
- * One process, one JSON line: the rate of the expert matrix products inside a training step, from ONNX Runtime's own
- * profile, beside the best matrix-product rate of the same runtime on this machine.
+ * One process, one JSON line: what a training step cannot do without. The matrix products inside it and the rate of
+ * those of the experts, from ONNX Runtime's own profile, beside the best matrix-product rate of the same runtime on
+ * this machine; and the time that AdamW's bytes need at the speed of a copy.
  */
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -36,8 +37,8 @@ async function bestRate() {
   return best;
 }
 
-/** GFLOP/s of the products whose operands have a side of the experts' width, over the last runs. */
-async function expertRate() {
+/** Time, FLOPs and number of a step's matrix products: all of them, and those with a side of the experts' width. */
+async function productsOfStep() {
   const folder = mkdtempSync(join(tmpdir(), 'switchyard-bench-'));
   const model = new LanguageModel(modelOptions);
   const parameters = nameParameters(model);
@@ -63,27 +64,64 @@ async function expertRate() {
   rmSync(folder, { recursive: true });
   const perNode = new Map();
   for (const { name, dur, args } of events) {
-    if (!/gemm/i.test(args?.op_name ?? '') || !name.endsWith('_kernel_time')) continue;
+    if (!/gemm|matmul/i.test(args?.op_name ?? '') || !name.endsWith('_kernel_time')) continue;
     const [a, b] = args.input_type_shape.map((entry) => Object.values(entry)[0]);
     const [y] = args.output_type_shape.map((entry) => Object.values(entry)[0]);
-    if (![...a, ...b].includes(sizes.intermediateSize)) continue;
-    const inner = Math.sqrt((a[0] * a[1] * b[0] * b[1]) / (y[0] * y[1]));
+    const elements = (dims) => dims.reduce((product, size) => product * size, 1);
+    const batch = elements(y.slice(0, -2));
+    // Whatever is transposed: rows · inner · inner · columns = |a| · |b| per matrix, and |y| = rows · columns.
+    const inner = Math.sqrt(
+      (elements(a) * elements(b)) / (elements(y) * batch * (b.length > 2 ? 1 : 1 / batch)),
+    );
     if (!Number.isFinite(inner)) continue;
-    perNode.set(name, [...(perNode.get(name) ?? []), { dur, flops: 2 * y[0] * y[1] * inner }]);
+    const isExpert = [...a, ...b].includes(sizes.intermediateSize);
+    const node = perNode.get(name) ?? { isExpert, runs: [] };
+    node.runs.push({ dur, flops: 2 * elements(y) * inner });
+    perNode.set(name, node);
   }
   // The first runs touch fresh memory: the median of each node's runs is what a long training sees.
-  let microseconds = 0;
-  let flops = 0;
-  for (const runs of perNode.values()) {
-    const middle = [...runs].sort((p, q) => p.dur / p.flops - q.dur / q.flops)[runs.length >> 1];
-    microseconds += middle.dur;
-    flops += middle.flops;
-  }
-  return { rate: flops / microseconds / 1e3, milliseconds: microseconds / 1e3, products: perNode.size };
+  const total = (nodes) => {
+    let [milliseconds, flops] = [0, 0];
+    for (const { runs } of nodes) {
+      const middle = [...runs].sort((p, q) => p.dur / p.flops - q.dur / q.flops)[runs.length >> 1];
+      milliseconds += middle.dur / 1e3;
+      flops += middle.flops;
+    }
+    return { milliseconds, flops, products: nodes.length };
+  };
+  const nodes = [...perNode.values()];
+  const size = [...parameters.values()].reduce((sum, parameter) => sum + parameter.size, 0);
+  return { all: total(nodes), experts: total(nodes.filter(({ isExpert }) => isExpert)), parameters: size };
 }
 
-const experts = await expertRate();
+/** Bytes a millisecond of a plain copy, read and written bytes together. */
+function copyRate() {
+  const [from, to] = [new Float32Array(1 << 26).fill(1), new Float32Array(1 << 26)];
+  let best = 0;
+  for (let i = 0; i < 5; i++) {
+    const began = performance.now();
+    to.set(from);
+    best = Math.max(best, (2 * from.byteLength) / (performance.now() - began));
+  }
+  return best;
+}
+
+const { all, experts, parameters } = await productsOfStep();
 const best = await bestRate();
+const rate = experts.flops / experts.milliseconds / 1e6;
+// AdamW reads weight, gradient and two moments, and writes all but the gradient.
+const optimizerMs = (28 * parameters) / copyRate();
 process.stdout.write(
-  `${JSON.stringify({ expertGflops: experts.rate, expertMs: experts.milliseconds, expertProducts: experts.products, bestGflops: best, share: experts.rate / best, threads })}\n`,
+  `${JSON.stringify({
+    expertGflops: rate,
+    expertMs: experts.milliseconds,
+    expertProducts: experts.products,
+    bestGflops: best,
+    share: rate / best,
+    productMs: all.milliseconds,
+    productGflop: all.flops / 1e9,
+    floorMs: all.flops / best / 1e6 + optimizerMs,
+    optimizerFloorMs: optimizerMs,
+    threads,
+  })}\n`,
 );

@@ -121,6 +121,7 @@ if (asJson) {
     '',
     `our step                    session ${sessionMs.toFixed(0)} ms, optimiser ${optimizerMs.toFixed(0)} ms (${((100 * optimizerMs) / medianMs).toFixed(1)} %), data ${dataMs.toFixed(1)} ms`,
     `expert products             ${results.gemm.expertGflops.toFixed(0)} of ${results.gemm.bestGflops.toFixed(0)} GFLOP/s (${(100 * results.gemm.share).toFixed(0)} %)`,
+    `products and AdamW's bytes  ${(results.gemm.productMs + results.gemm.optimizerFloorMs).toFixed(0)} ms of a step as they run here; ${results.gemm.floorMs.toFixed(0)} ms if all ran at the best rate`,
     `memory                      ${(results.memory.rssAfter100 / 1e6).toFixed(0)} MB after 100 steps, ${(results.memory.rssAfterAll / 1e6).toFixed(0)} MB after ${results.memory.steps}; ${results.memory.sessions} sessions, ${results.memory.sessionsOpenedLater} of them after the first step`,
     '',
     'peer / ours: ratio of medians of paired rounds (ratio of lowest times); above 1 means that we are faster.',

@@ -12,10 +12,10 @@ InferenceSession.create = (...parameters) => {
   sessions++;
   return create(...parameters);
 };
-const options = trainSchema.parse({ batchSize: 8, steps, threads: 2 });
+const options = trainSchema.parse({ batchSize: 16, steps, threads: 2 });
 const corpus = new CldrCorpus({ seed: 1, languages: ['en', 'de', 'ja', 'ar'] });
 const train = new PackedLines(corpus, {
-  batchSize: 8,
+  batchSize: 16,
   contextLength: 64,
   tokenizer: new ByteTokenizer(),
   fingerprint: 'bench',
@@ -23,12 +23,12 @@ const train = new PackedLines(corpus, {
 const model = new LanguageModel(
   languageModelSchema.parse({
     vocabSize: 256,
-    hiddenSize: 64,
+    hiddenSize: 128,
     numLayers: 2,
-    numHeads: 2,
-    intermediateSize: 256,
+    numHeads: 4,
+    intermediateSize: 512,
     contextLength: 64,
-    sparse: { every: 2, numExperts: 8 },
+    sparse: { every: 2, numExperts: 16 },
   }),
 );
 const trainer = await Trainer.create({ model, data: { train }, options, seed: 1, padded: false });

@@ -2,5 +2,29 @@
  * Measures: pure functions of numbers.
  * @module
  */
+export { maximumAssignment } from './assignment.js';
+export { canonicalCorrelations } from './canonical-correlation.js';
+export {
+  contingency,
+  cramersV,
+  indicatorCorrelation,
+  matchedAgreement,
+  normalizedMutualInformation,
+  pairDisagreement,
+  rawAgreement,
+  type Contingency,
+} from './contingency.js';
+export {
+  decisiveness,
+  effectiveExperts,
+  entropy,
+  histogram,
+  type Decisiveness,
+  type Histogram,
+} from './decisiveness.js';
 export { loadStatistics, type LoadStatistics } from './expert-load.js';
 export { bitsPerByte, perplexity } from './language-modelling.js';
+export { requestedCapacity, uniformRequestedCapacity } from './requested-capacity.js';
+export { coOccurrence, loadDeviation, selectionMass } from './selection.js';
+export { symmetricEigen, type SymmetricEigen } from './symmetric-eigen.js';
+export { changedShare, runningAverage, runStatistics, type RunStatistics } from './temporal.js';

@@ -3,6 +3,14 @@
  * @module
  */
 export {
+  EncoderDecoder,
+  type EncoderDecoderInputs,
+  type EncoderDecoderOutput,
+  type SourceInputs,
+} from './encoder-decoder.js';
+export { encoderDecoderSchema, type EncoderDecoderOptions } from './encoder-decoder-options.js';
+export type { ModelReport } from './layer-reports.js';
+export {
   LanguageModel,
   languageModelSchema,
   totalAuxiliaryLoss,

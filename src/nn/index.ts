@@ -14,6 +14,7 @@ export {
 } from './context.js';
 export { applyWeight, dropout, Embedding, LayerNorm, Linear, RMSNorm } from './layers.js';
 export { RelativePositionBias, relativeBucket, rotaryTables } from './positions.js';
+export { sinusoids } from './sinusoid.js';
 export {
   Attention,
   scaledDotProductAttention,

@@ -1,0 +1,107 @@
+/**
+ * Encoder–decoder Transformer (T5, Switch Transformer, machine translation), dense or with sparse layers in every n-th
+ * block of both stacks.
+ * @module
+ */
+import { gather, multiply, reshape, type Tensor } from '../graph/index.js';
+import { Embedding, Linear, Module, normal, weightInitializer, type TraceContext } from '../nn/index.js';
+import type { EncoderDecoderOptions } from './encoder-decoder-options.js';
+import { EncoderDecoderStack } from './encoder-decoder-stack.js';
+import type { ModelReport } from './layer-reports.js';
+
+/** Tensors that an encoder–decoder reads. */
+export interface EncoderDecoderInputs extends SourceInputs {
+  /** Int32 `[batch, targetTime]`: what the decoder has said so far; position t predicts the token after t. */
+  readonly target: Tensor;
+  /** Float `[batch, targetTime]`: 1 for real tokens, 0 for padding. */
+  readonly targetMask?: Tensor;
+  /** Int32 `[batch, targetTime]` */
+  readonly targetLanguages?: Tensor;
+  /** Int32 `[rows]`: the flattened target positions whose logits are wanted; all when absent. */
+  readonly logitRows?: Tensor;
+}
+
+/** Tensors that the encoder reads. */
+export interface SourceInputs {
+  /** Int32 `[batch, sourceTime]` */
+  readonly source: Tensor;
+  /** Float `[batch, sourceTime]`: 1 for real tokens, 0 for padding. */
+  readonly sourceMask?: Tensor;
+  /** Int32 `[batch, sourceTime]` */
+  readonly sourceLanguages?: Tensor;
+}
+
+/** What a traced encoder–decoder returns. */
+export interface EncoderDecoderOutput extends ModelReport {
+  /** `[batch · targetTime, vocabSize]`, or `[rows, vocabSize]` for chosen rows */
+  readonly logits: Tensor;
+}
+
+/**
+ * Encoder and decoder over one shared table of embeddings. Parameter names follow the properties:
+ * `decoder.blocks.0.crossAttention.query.weight`. Layers are counted through both stacks: block i of the decoder has the
+ * index `numEncoderLayers + i` in records and losses.
+ */
+export class EncoderDecoder extends Module {
+  readonly embedding: Embedding;
+  readonly encoder: EncoderDecoderStack;
+  readonly decoder: EncoderDecoderStack;
+  readonly head: Linear | undefined;
+
+  constructor(readonly options: EncoderDecoderOptions) {
+    super();
+    const { vocabSize, hiddenSize, initialization, numEncoderLayers, tieEmbeddings } = options;
+    this.embedding = new Embedding(vocabSize, hiddenSize, normal(initialization.embedding));
+    this.encoder = new EncoderDecoderStack(options, 'encoder', 0);
+    this.decoder = new EncoderDecoderStack(options, 'decoder', numEncoderLayers);
+    this.head = tieEmbeddings
+      ? undefined
+      : new Linear(hiddenSize, vocabSize, weightInitializer(initialization, hiddenSize));
+  }
+
+  /** Why outputs at a target position may depend on later ones, one line a layer of the decoder; empty otherwise. */
+  get leaks(): readonly string[] {
+    return this.decoder.blocks.flatMap(({ feedForward: { leak } }, index) =>
+      leak === undefined ? [] : [`decoder layer ${index}: ${leak}`],
+    );
+  }
+
+  /** Traces the encoder alone: states `[batch, sourceTime, hiddenSize]`. */
+  encode(
+    { source, sourceMask, sourceLanguages }: SourceInputs,
+    context: TraceContext,
+  ): ModelReport & { readonly states: Tensor } {
+    const embedded = this.embedding.forward(source);
+    return this.encoder.forward(
+      { embedded, tokens: source, mask: sourceMask, languages: sourceLanguages },
+      context,
+    );
+  }
+
+  /** Traces the model over static `[batch, sourceTime]` and `[batch, targetTime]` ids. */
+  forward(inputs: EncoderDecoderInputs, context: TraceContext): EncoderDecoderOutput {
+    const { target, targetMask, targetLanguages, sourceMask, logitRows } = inputs;
+    const [batch, time] = target.shape as [number, number];
+    const encoded = this.encode(inputs, context);
+    const decoded = this.decoder.forward(
+      {
+        embedded: this.embedding.forward(target),
+        tokens: target,
+        mask: targetMask,
+        languages: targetLanguages,
+        memory: { states: encoded.states, mask: sourceMask },
+      },
+      context,
+    );
+    const { hiddenSize, scaleLogits } = this.options;
+    const all = reshape(decoded.states, [batch * time, hiddenSize]);
+    const rows = logitRows ? gather(all, logitRows) : all;
+    const read = scaleLogits ? multiply(rows, 1 / Math.sqrt(hiddenSize)) : rows;
+    return {
+      logits: this.head ? this.head.forward(read) : this.embedding.logits(read),
+      records: [...encoded.records, ...decoded.records],
+      losses: [...encoded.losses, ...decoded.losses],
+      updates: [...encoded.updates, ...decoded.updates],
+    };
+  }
+}

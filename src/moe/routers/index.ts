@@ -1,12 +1,16 @@
 /**
- * The routers by the `kind` under which recipes name them. A new router is one file and one line here.
+ * The routers by the `kind` under which recipes name them. A new router is one file and one line here, or in
+ * `plain.ts` where it looks at the hidden state alone.
  * @module
  */
 import { kindUnion } from '../kind.js';
-import { softmaxTopK } from './softmax-top-k.js';
+import { expertChoice } from './expert-choice.js';
+import { hash } from './hash.js';
+import { plainRouterKinds } from './plain.js';
+import { random } from './random.js';
 
 /** All routers. */
-export const routerKinds = [softmaxTopK] as const;
+export const routerKinds = [...plainRouterKinds, expertChoice, hash, random] as const;
 
 /** Router options by `kind`. */
 export const routerSchema = kindUnion(routerKinds);

@@ -40,6 +40,8 @@ export interface RouterRun {
   readonly training: boolean;
   /** Sequences among the tokens, one after the other and equally long. */
   readonly batchSize: number;
+  /** Noise by the name of its feed (`noise.layer.…`), for routers that draw some even when {@link RouterSubject.create}d. */
+  readonly noise: ReadonlyMap<string, Float64Array>;
 }
 
 /** What the plain loops find. */
@@ -75,6 +77,8 @@ export interface RouterSubject {
     order: readonly number[],
     sizes: RouterSizes,
   ): Map<string, Float64Array>;
+  /** Columns of its decisions in training, where they are not `topK`. */
+  readonly trainingColumns?: (sizes: RouterSizes) => number;
   readonly skip?: Skipped<RouterCase>;
 }
 
@@ -102,7 +106,33 @@ function traceRouter(
     ['mask', Float64Array.from(mask ?? [])],
     ...more,
   ];
-  return { parameters, rows, routing, feeds };
+  const drawn = drawNoise(noise, 1);
+  return { parameters, rows, routing, drawn, feeds: [...feeds, ...drawn] };
+}
+
+/** Noise of one step by the name of its feed. */
+function drawNoise(noise: NoiseInputs, step: number): Map<string, Float64Array> {
+  const buffers = Object.fromEntries(
+    [...noise.feeds].map(([name, { shape }]) => [name, new Float64Array(count(shape as number[]))]),
+  );
+  noise.fill(77, step, buffers);
+  return new Map(Object.entries(buffers));
+}
+
+/** The noise of some tokens with rows for padding put between them, as the mask says. */
+function padNoise(
+  drawn: ReadonlyMap<string, Float64Array>,
+  mask: readonly number[],
+): Map<string, Float64Array> {
+  const tokens = mask.reduce((a, b) => a + b, 0);
+  return new Map(
+    [...drawn].map(([name, data]) => {
+      const rows = matrix(data, data.length / tokens);
+      let next = 0;
+      const padded = mask.flatMap((real) => (real === 1 ? rows[next++] : rows[0].map(() => 0.5)));
+      return [name, Float64Array.from(padded)];
+    }),
+  );
 }
 
 /** What gradients are asked for: weights, not state. */
@@ -145,14 +175,14 @@ export function routerConformance(subject: RouterSubject): void {
   const trace = (router: Router & Module, setup: Setup) => traceRouter(subject, router, setup);
 
   const expectReference = async (some: RouterSizes, setup: Setup): Promise<void> => {
-    const { parameters, routing, feeds } = trace(subject.create(some), setup);
+    const { parameters, routing, feeds, drawn } = trace(subject.create(some), setup);
     const data = randomParameters(parameters, 3, 1);
     const actual: Record<string, number[]> = await run(outputsOf(routing), [...data, ...feeds]);
     const { mask, training = false, batchSize = 1 } = setup;
     const expected = subject.reference(
       some,
       { hidden: setup.hidden, parameters: data, mask },
-      { training, batchSize },
+      { training, batchSize, noise: drawn },
     );
     const real = (name: string, columns: number): number[] => realRows(matrix(actual[name], columns), mask);
     const columns = routing.experts.shape[1] as number;
@@ -181,8 +211,9 @@ export function routerConformance(subject: RouterSubject): void {
       const router = subject.create(sizes);
       const { routing } = trace(router, { hidden, training: true });
       expect([router.numExperts, router.topK]).toEqual([6, 2]);
-      expect(routing.experts.toString()).toBe('int64[9, 2]');
-      expect(routing.gates.toString()).toBe('float64[9, 2]');
+      const columns = subject.trainingColumns?.(sizes) ?? 2;
+      expect(routing.experts.toString()).toBe(`int64[9, ${columns}]`);
+      expect(routing.gates.toString()).toBe(`float64[9, ${columns}]`);
       expect(routing.probabilities.toString()).toBe('float64[9, 6]');
       for (const { value, coefficient, name } of routing.losses) {
         expect(value.toString(), name).toBe('float64[]');
@@ -257,6 +288,7 @@ export function routerConformance(subject: RouterSubject): void {
         const b: Record<string, number[]> = await run(outputsOf(withPadding.routing), [
           ...data,
           ...withPadding.feeds,
+          ...padNoise(plain.drawn, mask),
         ]);
         for (const [name, numbers] of Object.entries(a)) {
           const perToken = ['experts', 'gates', 'probabilities'].includes(name);
@@ -365,19 +397,11 @@ export function routerConformance(subject: RouterSubject): void {
         training: true,
       });
       expect(noise.feeds.size).toBeGreaterThan(0);
-      const drawn = (step: number): [string, Float64Array][] => {
-        const buffers = Object.fromEntries(
-          [...noise.feeds].map(([name, tensor]) => [
-            name,
-            new Float64Array((tensor.shape as number[]).reduce((a, b) => a * b, 1)),
-          ]),
-        );
-        noise.fill(77, step, buffers);
-        return Object.entries(buffers);
-      };
       const data = randomParameters(parameters, 10, 1);
       const [first, again, other] = await Promise.all(
-        [1, 1, 2].map((step) => run({ gates: routing.gates }, [...data, ...feeds, ...drawn(step)])),
+        [1, 1, 2].map((step) =>
+          run({ gates: routing.gates }, [...data, ...feeds, ...drawNoise(noise, step)]),
+        ),
       );
       expect(again).toEqual(first);
       expect(distance(other.gates, first.gates)).toBeGreaterThan(1e-6);
@@ -389,7 +413,6 @@ export function routerConformance(subject: RouterSubject): void {
         new Map<string, TensorData>([
           ...data,
           ...feeds,
-          ...drawn(1),
           ['weights', randomNumbers(5, count(routing.gates.shape as number[]))],
         ]),
       );

@@ -3,8 +3,14 @@
  * @module
  */
 import {
+  add,
   cast,
   divide,
+  erf,
+  exp,
+  greater,
+  log,
+  logSoftmax,
   logSumExp,
   maximum,
   mean,
@@ -13,12 +19,22 @@ import {
   oneHot,
   reshape,
   square,
+  slice,
   stopGradient,
+  subtract,
   sum,
+  topK as largest,
+  where,
   type DType,
   type Tensor,
 } from '../graph/index.js';
 import { maskedMean } from '../nn/index.js';
+
+/**
+ * `paper`: `N Σ f_i P_i`. `releasedSigmaMoe`: the mean of `f_i p_i` over tokens and experts, `(1/N) Σ f_i P_i`, as the
+ * code of σ-MoE's Switch baseline has it: N² times weaker at the same coefficient (arXiv 2310.10837, released sweeps).
+ */
+export type BalanceForm = 'paper' | 'releasedSigmaMoe';
 
 /**
  * `N Σ_i f_i P_i` with `f_i` the fraction of choices that went to expert i (before any drop; no gradient) and `P_i`
@@ -30,15 +46,18 @@ import { maskedMean } from '../nn/index.js';
  * @param experts int64 `[tokens, topK]`
  * @param mask float `[tokens]`, 1 for real tokens; all are real when absent
  * @param groups tokens are routed in this many consecutive groups of equal size
+ * @param form whose factor before the sum
  */
 export function balanceLoss(
   probabilities: Tensor,
   experts: Tensor,
   mask: Tensor | undefined,
   groups = 1,
+  form: BalanceForm = 'paper',
 ): Tensor {
   const [tokens, numExperts] = probabilities.shape as [number, number];
   const topK = experts.shape[1] as number;
+  const factor = form === 'paper' ? numExperts : 1 / numExperts;
   const chosen = sum(oneHot(experts, numExperts, probabilities.dtype), 1);
   const weights = mask && reshape(mask, [tokens, 1]);
   const perGroup = (x: Tensor): Tensor =>
@@ -47,7 +66,7 @@ export function balanceLoss(
   const average = (x: Tensor): Tensor =>
     counts ? divide(perGroup(x), maximum(counts, 1)) : multiply(perGroup(x), groups / tokens);
   const fraction = multiply(stopGradient(average(chosen)), 1 / topK);
-  const ofGroups = multiply(sum(multiply(fraction, average(probabilities)), 1), numExperts);
+  const ofGroups = multiply(sum(multiply(fraction, average(probabilities)), 1), factor);
   if (!counts || groups === 1) return mean(ofGroups);
   // A sequence of nothing but padding has no balance to average in.
   return divide(sum(ofGroups), maximum(sum(minimum(counts, 1)), 1));
@@ -63,6 +82,94 @@ export function balanceLoss(
 export function routerZLoss(logits: Tensor, mask: Tensor | undefined): Tensor {
   const squares = square(logSumExp(logits, -1));
   return mask ? maskedMean(squares, mask) : mean(squares);
+}
+
+/**
+ * `Σ_e p_e ln p_e` with `p` the mean of `softmax(logits)` over real tokens: minus the entropy of the mean decision, in
+ * nats; −ln N when experts are used evenly, 0 when one gets everything. Logarithms throughout, so that an expert of
+ * vanishing probability still has a gradient. σ-MoE, arXiv 2310.10837 §5 eq. 20–21, without its coefficient.
+ *
+ * @param logits `[tokens, numExperts]`
+ * @param mask float `[tokens]`, 1 for real tokens; all are real when absent
+ */
+export function entropyLoss(logits: Tensor, mask: Tensor | undefined): Tensor {
+  const tokens = logits.shape[0] as number;
+  const each = logSoftmax(logits);
+  if (!mask) return negativeEntropy(subtract(logSumExp(each, 0), Math.log(tokens)));
+  const real = cast(mask, logits.dtype);
+  const counted = where(greater(reshape(real, [tokens, 1]), 0), each, ABSENT);
+  return negativeEntropy(subtract(logSumExp(counted, 0), log(maximum(sum(real), 1))));
+}
+
+/** Logarithm of a share that is none: finite, so that nothing but padding gives 0 and not NaN. */
+const ABSENT = -1e30;
+
+function negativeEntropy(logShares: Tensor): Tensor {
+  return sum(multiply(exp(logShares), logShares));
+}
+
+/**
+ * `CV(Σ_t gates)²`, the squared coefficient of variation of the experts' importance: 0 when all weigh the same.
+ * Shazeer et al., arXiv 1701.06538 eq. 6–7, without its coefficient.
+ *
+ * @param experts int64 `[tokens, topK]`
+ * @param gates `[tokens, topK]`
+ * @param mask float `[tokens]`, 1 for real tokens; all are real when absent
+ */
+export function importanceLoss(
+  experts: Tensor,
+  gates: Tensor,
+  numExperts: number,
+  mask: Tensor | undefined,
+): Tensor {
+  const shares = multiply(oneHot(experts, numExperts, gates.dtype), reshape(gates, [...gates.shape, 1]));
+  return squaredVariation(perExpert(sum(shares, 1), mask));
+}
+
+/** A decision of a noisy top-k router, as its load is estimated from it. */
+export interface NoisyDecision {
+  /** Scores before the noise `[tokens, numExperts]` */
+  readonly clean: Tensor;
+  /** The same with noise, which chose. */
+  readonly noisy: Tensor;
+  /** σ of the noise of each score, positive. */
+  readonly deviation: Tensor;
+  /** Int64 `[tokens, topK]`: the largest of `noisy`. */
+  readonly experts: Tensor;
+}
+
+/**
+ * `CV(Load)²` with `Load_e = Σ_t Φ((clean_te − threshold_te) / σ_te)`: the chance that the expert would be chosen if
+ * its noise alone were drawn again; the threshold is the k-th largest noisy score of the other experts. A smooth
+ * stand-in for the number of tokens. Shazeer et al., arXiv 1701.06538 appendix A eq. 8–11, without its coefficient.
+ *
+ * @param mask float `[tokens]`, 1 for real tokens; all are real when absent
+ */
+export function loadLoss(
+  { clean, noisy, deviation, experts }: NoisyDecision,
+  mask: Tensor | undefined,
+): Tensor {
+  const numExperts = clean.shape[1] as number;
+  const topK = experts.shape[1] as number;
+  // With every expert chosen there is no one to be beaten: all loads are the same.
+  if (topK === numExperts) return squaredVariation(perExpert(add(multiply(clean, 0), 1), mask));
+  const { values } = largest(noisy, topK + 1);
+  const isChosen = greater(sum(oneHot(experts, numExperts, clean.dtype), 1), 0);
+  const threshold = where(isChosen, slice(values, 1, topK, topK + 1), slice(values, 1, topK - 1, topK));
+  const standardized = divide(subtract(clean, threshold), deviation);
+  const chance = multiply(add(erf(multiply(standardized, Math.SQRT1_2)), 1), 0.5);
+  return squaredVariation(perExpert(chance, mask));
+}
+
+/** Sum over real tokens: `[tokens, numExperts]` → `[numExperts]` */
+function perExpert(values: Tensor, mask: Tensor | undefined): Tensor {
+  return sum(mask ? multiply(values, reshape(cast(mask, values.dtype), [-1, 1])) : values, 0);
+}
+
+/** Variance over squared mean; 0 where everything is 0. */
+export function squaredVariation(values: Tensor): Tensor {
+  const average = mean(values);
+  return divide(mean(square(subtract(values, average))), add(square(average), 1e-10));
 }
 
 /** Choices per expert over real tokens: int32 `[numExperts]`. */

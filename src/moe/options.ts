@@ -15,3 +15,5 @@ export const rate = z.number().min(0).lt(1);
 export const coefficient = z.number().min(0);
 /** Tokens that are treated together: the whole batch, or each sequence by itself. */
 export const group = z.enum(['batch', 'sequence']).default('batch');
+/** Factor of the balance loss: the paper's, or that of σ-MoE's code. */
+export const balanceForm = z.enum(['paper', 'releasedSigmaMoe']).default('paper');

@@ -3,12 +3,25 @@
  * @module
  */
 import { z } from 'zod';
-import { add, divide, multiply, softmax, sum, topK as largest, type Tensor } from '../../graph/index.js';
-import { Linear, Module, type Initializer } from '../../nn/index.js';
+import {
+  add,
+  divide,
+  gatherElements,
+  log,
+  maximum,
+  multiply,
+  negate,
+  softmax,
+  stopGradient,
+  sum,
+  topK as largest,
+  type Tensor,
+} from '../../graph/index.js';
+import { dropout, Linear, Module, type Initializer } from '../../nn/index.js';
 import type { AuxiliaryLoss, FeedForwardContext } from '../feed-forward.js';
 import type { Kind } from '../kind.js';
-import { balanceLoss, routerZLoss } from '../losses.js';
-import { coefficient, group, rate } from '../options.js';
+import { balanceLoss, entropyLoss, routerZLoss, type BalanceForm } from '../losses.js';
+import { balanceForm, coefficient, group, rate } from '../options.js';
 import type { Router, RouterModule, Routing } from '../router.js';
 import { classifierInitializer, type SparseLayerSizes } from '../sizes.js';
 
@@ -25,10 +38,23 @@ export interface SoftmaxTopKOptions {
   readonly logitNoise?: number;
   /** ε of the multiplicative noise U(1−ε, 1+ε) on the router's input in training; experts see the clean input. */
   readonly jitter?: number;
+  /** Dropout on the router's input in training, another of Switch's ways to explore; experts see the whole input. */
+  readonly inputDropout?: number;
+  /** `sample`: in training draw the experts from the softmax, without putting back, instead of taking the largest. */
+  readonly exploration?: 'argmax' | 'sample';
   /** α of the balance loss; Switch uses 1e-2. */
   readonly balanceCoefficient?: number;
+  /** Factor of the balance loss, as the paper or as σ-MoE's code has it. */
+  readonly balanceForm?: BalanceForm;
   /** Coefficient of the router z-loss; ST-MoE uses 1e-3. */
   readonly zLossCoefficient?: number;
+  /** γ of the entropy loss, in σ-MoE's comparisons (arXiv 2310.10837 §5). */
+  readonly entropyCoefficient?: number;
+  /**
+   * What the entropy loss looks at: `all` logits, or the `selected` ones by rank, as σ-MoE's code does with
+   * renormalised gates (which balances ranks, not experts).
+   */
+  readonly entropyOf?: 'all' | 'selected';
   /** Tokens that are balanced together: the whole batch, or each sequence by itself. */
   readonly group?: 'batch' | 'sequence';
 }
@@ -57,11 +83,32 @@ export class SoftmaxTopKRouter extends Module implements Router {
 
   route(hidden: Tensor, context: FeedForwardContext): Routing {
     const { topK, normalizeGates = false } = this.options;
-    const logits = this.addNoise(this.classifier.forward(this.addJitter(hidden, context)), context);
+    const seen = this.dropInput(this.addJitter(hidden, context), context);
+    const logits = this.addNoise(this.classifier.forward(seen), context);
     const probabilities = softmax(logits);
-    const { values, indices: experts } = largest(probabilities, topK);
+    const { values, indices: experts } =
+      this.sample(logits, probabilities, context) ?? largest(probabilities, topK);
     const gates = normalizeGates ? divide(values, add(sum(values, 1, true), 1e-9)) : values;
     return { experts, gates, probabilities, losses: this.losses(logits, probabilities, experts, context) };
+  }
+
+  /** Gumbel noise: the largest of `logits − ln(−ln u)` are draws from the softmax. */
+  private sample(
+    logits: Tensor,
+    probabilities: Tensor,
+    context: FeedForwardContext,
+  ): { values: Tensor; indices: Tensor } | undefined {
+    const { topK, exploration = 'argmax' } = this.options;
+    if (!context.training || exploration === 'argmax') return undefined;
+    const site = `${context.site}.routerSample`;
+    const uniform = context.noise.request(site, 'uniform', logits.dtype, logits.shape as number[]);
+    const gumbel = negate(log(negate(log(maximum(uniform, 1e-30)))));
+    const { indices } = largest(add(stopGradient(logits), gumbel), topK);
+    return { values: gatherElements(probabilities, indices), indices };
+  }
+
+  private dropInput(hidden: Tensor, context: FeedForwardContext): Tensor {
+    return dropout(hidden, this.options.inputDropout ?? 0, `${context.site}.routerInput`, context);
   }
 
   private addJitter(hidden: Tensor, context: FeedForwardContext): Tensor {
@@ -90,16 +137,26 @@ export class SoftmaxTopKRouter extends Module implements Router {
     experts: Tensor,
     context: FeedForwardContext,
   ): AuxiliaryLoss[] {
-    const { balanceCoefficient = 0, zLossCoefficient = 0, group = 'batch' } = this.options;
+    const {
+      balanceCoefficient = 0,
+      balanceForm: form,
+      zLossCoefficient = 0,
+      entropyCoefficient = 0,
+      entropyOf = 'all',
+      group = 'batch',
+    } = this.options;
+    const { tokenMask: mask } = context;
     const groups = group === 'sequence' ? context.batchSize : 1;
-    return [
-      {
-        name: 'balance',
-        coefficient: balanceCoefficient,
-        value: balanceLoss(probabilities, experts, context.tokenMask, groups),
-      },
-      { name: 'z', coefficient: zLossCoefficient, value: routerZLoss(logits, context.tokenMask) },
+    const balance = balanceLoss(probabilities, experts, mask, groups, form);
+    const losses = [
+      { name: 'balance', coefficient: balanceCoefficient, value: balance },
+      { name: 'z', coefficient: zLossCoefficient, value: routerZLoss(logits, mask) },
     ];
+    if (entropyCoefficient > 0) {
+      const seen = entropyOf === 'all' ? logits : gatherElements(logits, experts);
+      losses.push({ name: 'entropy', coefficient: entropyCoefficient, value: entropyLoss(seen, mask) });
+    }
+    return losses;
   }
 }
 
@@ -109,8 +166,13 @@ const schema = z.strictObject({
   bias: z.boolean().default(false),
   jitter: rate.default(0),
   logitNoise: z.number().min(0).default(0),
+  inputDropout: rate.default(0),
+  exploration: z.enum(['argmax', 'sample']).default('argmax'),
   balanceCoefficient: coefficient.default(0.01),
+  balanceForm,
   zLossCoefficient: coefficient.default(0),
+  entropyCoefficient: coefficient.default(0),
+  entropyOf: z.enum(['all', 'selected']).default('all'),
   group,
   ...classifierInitializer.options,
 });

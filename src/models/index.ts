@@ -12,11 +12,18 @@ export { encoderDecoderSchema, type EncoderDecoderOptions } from './encoder-deco
 export type { ModelReport } from './layer-reports.js';
 export {
   LanguageModel,
-  languageModelSchema,
   totalAuxiliaryLoss,
   type LanguageModelInputs,
-  type LanguageModelOptions,
   type LanguageModelOutput,
 } from './language-model.js';
+export { languageModelSchema, type LanguageModelOptions } from './language-model-options.js';
+export {
+  memoryInputs,
+  memoryOutputs,
+  memoryShapes,
+  type MemoryLengths,
+  type SegmentMemory,
+} from './segment-memory.js';
+export { createModel, modelSchema, type Model, type ModelOptions } from './model.js';
 export { sizeOfModel, type ModelSize } from './size.js';
 export { TransformerBlock } from './transformer-block.js';

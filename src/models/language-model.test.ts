@@ -14,7 +14,8 @@ import {
   streamKey,
   trainingContext,
 } from '../nn/index.js';
-import { LanguageModel, languageModelSchema, totalAuxiliaryLoss } from './language-model.js';
+import { languageModelSchema } from './language-model-options.js';
+import { LanguageModel, totalAuxiliaryLoss } from './language-model.js';
 
 const vocabSize = 11;
 const [batch, time] = [2, 7];

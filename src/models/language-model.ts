@@ -2,14 +2,11 @@
  * Decoder-only language model, dense or with sparse layers in every n-th block.
  * @module
  */
-import { z } from 'zod';
-import { add, gather, multiply, range, reshape, type Tensor } from '../graph/index.js';
+import { add, concat, fill, gather, multiply, range, reshape, type Tensor } from '../graph/index.js';
 import {
-  activationSchema,
   createSparseLayer,
   DenseFeedForward,
   isSparseBlock,
-  sparseSchema,
   type AuxiliaryLoss,
   RouterPool,
   type FeedForward,
@@ -26,87 +23,30 @@ import {
   normal,
   RelativePositionBias,
   rotaryTables,
+  sinusoidTable,
+  SpanAttention,
+  SpanPositions,
+  TransformerXLAttention,
   weightInitializer,
+  xavierUniform,
   type AttentionInputs,
+  type AttentionLayer,
+  type Initializer,
   type StateUpdate,
   type TraceContext,
   type WeightInitialization,
 } from '../nn/index.js';
+import type { LanguageModelOptions } from './language-model-options.js';
+import {
+  emptySpan,
+  memoryLengths,
+  pushSegment,
+  type MemoryLengths,
+  type SegmentMemory,
+} from './segment-memory.js';
 import { createNorm, TransformerBlock, type Norm } from './transformer-block.js';
 
-const size = z.int().min(1);
-
-/** Options of {@link LanguageModel}, as they stand in a recipe. */
-export const languageModelSchema = z
-  .strictObject({
-    kind: z.literal('languageModel').default('languageModel'),
-    /** Taken from the tokenizer when absent. */
-    vocabSize: size.optional(),
-    hiddenSize: size,
-    numLayers: size,
-    numHeads: size,
-    /** Fewer than numHeads gives grouped-query attention. */
-    numKeyValueHeads: size.optional(),
-    /** hiddenSize / numHeads when absent. */
-    headSize: size.optional(),
-    /** Width of the dense feed-forward layers. */
-    intermediateSize: size,
-    activation: activationSchema.default('relu'),
-    /** Tokens that one prediction can look back on. */
-    contextLength: size,
-    positions: z.enum(['rotary', 'learned', 'relative', 'none']).default('rotary'),
-    norm: z.enum(['rms', 'layer']).default('rms'),
-    bias: z.boolean().default(false),
-    tieEmbeddings: z.boolean().default(true),
-    /** After the embedding, each sub-layer, and inside dense feed-forward layers. */
-    dropout: z.number().min(0).lt(1).default(0),
-    /** On attention probabilities; expensive, so off unless asked for. */
-    attentionDropout: z.number().min(0).lt(1).default(0),
-    initialization: z
-      .strictObject({
-        kind: z.enum(['fanIn', 'normal']).default('fanIn'),
-        /** s of σ = √(s / fanIn); Switch §2.4 uses 0.1. */
-        scale: z.number().positive().default(0.1),
-        /** σ when kind is `normal`. */
-        standardDeviation: z.number().positive().default(0.02),
-        /** Divide the σ of output projections by √(2 · numLayers), as GPT-2 does. */
-        scaleOutputsByDepth: z.boolean().default(false),
-        /** σ of the embedding table. */
-        embedding: z.number().positive().default(0.02),
-      })
-      .prefault({}),
-    /** Absent or null: a dense model. */
-    sparse: sparseSchema.nullable().default(null),
-  })
-  .superRefine((options, context) => {
-    const refuse = (path: string, message: string): void =>
-      context.addIssue({ code: 'custom', path: [path], message });
-    const { hiddenSize, numHeads, numKeyValueHeads = numHeads, headSize, numLayers, sparse } = options;
-    if (headSize === undefined && hiddenSize % numHeads !== 0) {
-      refuse(
-        'hiddenSize',
-        `hiddenSize ${hiddenSize} is not divisible by numHeads ${numHeads}; change one, or set headSize`,
-      );
-    } else if (options.positions === 'rotary' && (headSize ?? hiddenSize / numHeads) % 2 !== 0) {
-      refuse('headSize', `rotary positions need an even head size, not ${headSize ?? hiddenSize / numHeads}`);
-    }
-    if (numHeads % numKeyValueHeads !== 0) {
-      refuse(
-        'numKeyValueHeads',
-        `numHeads ${numHeads} is not divisible by numKeyValueHeads ${numKeyValueHeads}`,
-      );
-    }
-    if (sparse && sparse.every > numLayers) {
-      context.addIssue({
-        code: 'custom',
-        path: ['sparse', 'every'],
-        message: `every ${sparse.every} is more than numLayers ${numLayers}: no layer would be sparse`,
-      });
-    }
-  });
-
-/** Options with the vocabulary known. */
-export type LanguageModelOptions = z.infer<typeof languageModelSchema> & { readonly vocabSize: number };
+export { languageModelSchema, type LanguageModelOptions } from './language-model-options.js';
 
 /** What a traced model returns. */
 export interface LanguageModelOutput {
@@ -118,6 +58,8 @@ export interface LanguageModelOutput {
   readonly losses: readonly (AuxiliaryLoss & { readonly layerIndex: number })[];
   /** State of routers that follows training without a gradient. */
   readonly updates: readonly StateUpdate[];
+  /** What the next segment remembers; only where a memory was given. */
+  readonly memory: SegmentMemory | undefined;
 }
 
 /** Tensors that a model reads. */
@@ -130,32 +72,42 @@ export interface LanguageModelInputs {
   readonly languages?: Tensor;
   /** Int32 `[rows]`: the flattened positions whose logits are wanted; all when absent. */
   readonly logitRows?: Tensor;
+  /** What came before: `transformerXL` and `span` positions only; they begin a text when absent. */
+  readonly memory?: SegmentMemory | undefined;
 }
 
 /** Decoder-only Transformer. Parameter names follow the properties: `blocks.0.attention.query.weight`. */
 export class LanguageModel extends Module {
   readonly embedding: Embedding;
-  readonly position: Embedding | RelativePositionBias | undefined;
+  readonly position: Embedding | RelativePositionBias | SpanPositions | undefined;
   readonly blocks: readonly TransformerBlock[];
-  readonly norm: Norm;
+  /** Before the output layer; absent where blocks end with a norm of their own. */
+  readonly norm: Norm | undefined;
   readonly head: Linear | undefined;
 
   constructor(readonly options: LanguageModelOptions) {
     super();
-    const { hiddenSize, numHeads, vocabSize, contextLength, positions, initialization } = options;
-    this.embedding = new Embedding(vocabSize, hiddenSize, normal(initialization.embedding));
-    this.position =
-      positions === 'learned'
-        ? new Embedding(contextLength, hiddenSize, normal(initialization.embedding))
-        : positions === 'relative'
-          ? new RelativePositionBias(numHeads, false, normal(initialization.embedding))
-          : undefined;
+    const { hiddenSize, vocabSize } = options;
+    this.embedding = new Embedding(vocabSize, hiddenSize, this.tableInitializer(vocabSize, hiddenSize));
+    this.position = this.createPositions();
     const routers = new RouterPool();
     this.blocks = Array.from({ length: options.numLayers }, (_, index) => this.createBlock(index, routers));
-    this.norm = createNorm(options.norm, hiddenSize);
+    this.norm = options.blockNorm === 'pre' ? createNorm(options.norm, hiddenSize) : undefined;
     this.head = options.tieEmbeddings
       ? undefined
-      : new Linear(hiddenSize, vocabSize, weightInitializer(initialization, hiddenSize));
+      : new Linear(hiddenSize, vocabSize, weightInitializer(this.weightRule(), hiddenSize), {
+          bias: options.outputBias,
+        });
+  }
+
+  /** How far the memory of earlier segments reaches; undefined for models that see one segment only. */
+  get memoryLengths(): MemoryLengths | undefined {
+    return memoryLengths(this.options);
+  }
+
+  /** Most tokens that one call of {@link forward} takes: a segment, and what a memory would have held. */
+  get windowLength(): number {
+    return this.options.contextLength + (this.memoryLengths?.evaluation ?? 0);
   }
 
   /** Why outputs at a position may depend on later tokens, one line a layer; empty for a causal model. */
@@ -165,30 +117,70 @@ export class LanguageModel extends Module {
     );
   }
 
+  private get headSize(): number {
+    const { headSize, hiddenSize, numHeads } = this.options;
+    return headSize ?? hiddenSize / numHeads;
+  }
+
+  private createPositions(): LanguageModel['position'] {
+    const { positions, contextLength, hiddenSize, numHeads } = this.options;
+    switch (positions) {
+      case 'learned':
+        return new Embedding(contextLength, hiddenSize, this.tableInitializer(contextLength, hiddenSize));
+      case 'relative':
+        return new RelativePositionBias(numHeads, false, this.tableInitializer(32, numHeads));
+      case 'span': {
+        const span = this.memoryLengths!.training;
+        return new SpanPositions(this.headSize, span, this.tableInitializer(this.headSize, span));
+      }
+      default:
+        return undefined;
+    }
+  }
+
   private createBlock(index: number, routers: RouterPool): TransformerBlock {
-    const { options } = this;
-    const { hiddenSize, numHeads, numKeyValueHeads = numHeads, bias, initialization, norm } = options;
-    const headSize = options.headSize ?? hiddenSize / numHeads;
+    const { hiddenSize, norm, blockNorm, dropout: rate } = this.options;
     const feedForward = this.createFeedForward(index, routers);
+    if (feedForward.ownsResidual && blockNorm !== 'pre') {
+      throw new RangeError(
+        `layer ${index} has its own norm and residual: blockNorm must be pre, not ${blockNorm}`,
+      );
+    }
     return new TransformerBlock(
       {
         attentionNorm: createNorm(norm, hiddenSize),
-        attention: new Attention(
-          { hiddenSize, numHeads, numKeyValueHeads, headSize, bias },
-          weightInitializer(initialization, hiddenSize),
-          weightInitializer(this.outputInitialization(), numHeads * headSize),
-        ),
+        attention: this.createAttention(),
         feedForwardNorm: feedForward.ownsResidual ? undefined : createNorm(norm, hiddenSize),
         feedForward,
+        innerNorm: blockNorm === 'postDouble' ? createNorm(norm, hiddenSize) : undefined,
       },
-      options.dropout,
+      blockNorm,
+      rate,
     );
+  }
+
+  private createAttention(): AttentionLayer & Module {
+    const { hiddenSize, numHeads, numKeyValueHeads = numHeads, bias, positions } = this.options;
+    const sizes = { hiddenSize, numHeads, headSize: this.headSize, bias };
+    const weight = weightInitializer(this.weightRule(), hiddenSize);
+    const output = weightInitializer(this.outputInitialization(), numHeads * this.headSize);
+    switch (positions) {
+      case 'transformerXL': {
+        const learnedScale = this.options.learnedAttentionScale ?? true;
+        return new TransformerXLAttention({ ...sizes, learnedScale }, weight, output);
+      }
+      case 'span':
+        return new SpanAttention(sizes, weight, output);
+      default:
+        return new Attention({ ...sizes, numKeyValueHeads }, weight, output);
+    }
   }
 
   private createFeedForward(layerIndex: number, routers: RouterPool): FeedForward {
     const { sparse, ...options } = this.options;
     const sizes: LayerSizes = {
       ...options,
+      initialization: this.weightRule(),
       outputInitialization: this.outputInitialization(),
       layerIndex,
       sparseIndex: sparse ? Math.floor(layerIndex / sparse.every) : 0,
@@ -196,15 +188,26 @@ export class LanguageModel extends Module {
     };
     if (sparse && isSparseBlock(sparse, layerIndex)) return createSparseLayer(sparse, sizes);
     return new DenseFeedForward(
-      sizes,
+      { ...sizes, bias: options.feedForwardBias ?? options.bias },
       weightInitializer(sizes.initialization, sizes.hiddenSize),
       weightInitializer(sizes.outputInitialization, sizes.intermediateSize),
     );
   }
 
+  private tableInitializer(rows: number, columns: number): Initializer {
+    const { embedding } = this.options.initialization;
+    return embedding === 'xavier' ? xavierUniform(columns, rows) : normal(embedding);
+  }
+
+  private weightRule(): WeightInitialization {
+    const { initialization, numLayers } = this.options;
+    return { ...initialization, numLayers };
+  }
+
   private outputInitialization(): WeightInitialization {
-    const { initialization: rule, numLayers } = this.options;
-    if (!rule.scaleOutputsByDepth) return rule;
+    const { numLayers, initialization } = this.options;
+    const rule = this.weightRule();
+    if (!initialization.scaleOutputsByDepth) return rule;
     const shrink = 1 / (2 * numLayers);
     return {
       ...rule,
@@ -213,32 +216,35 @@ export class LanguageModel extends Module {
     };
   }
 
-  /** Traces the model over static `[batch, time]` ids. */
+  /**
+   * Traces the model over static `[batch, time]` ids.
+   * @throws RangeError if there are more than {@link windowLength}, or a memory is given to a model without one.
+   */
   forward(
-    { tokens, mask, languages, logitRows }: LanguageModelInputs,
+    { tokens, mask, languages, logitRows, memory }: LanguageModelInputs,
     context: TraceContext,
   ): LanguageModelOutput {
     const [batch, time] = tokens.shape as [number, number];
-    const { hiddenSize, contextLength, dropout: rate, attentionDropout } = this.options;
-    if (time > contextLength)
+    const { hiddenSize, contextLength, dropout: rate, outputDropout } = this.options;
+    if (time > this.windowLength)
       throw new RangeError(`${time} tokens do not fit contextLength ${contextLength}`);
+    if (memory && !this.memoryLengths)
+      throw new RangeError(`${this.options.positions} positions have no memory`);
     let hidden = this.embedding.forward(tokens);
     if (this.position instanceof Embedding) hidden = add(hidden, this.position.forward(range(time)));
     hidden = dropout(hidden, rate, 'embedding', context);
 
-    const attention: Omit<AttentionInputs, 'site'> = {
-      causal: true,
-      dropoutRate: attentionDropout,
-      keyMask: mask,
-      ...this.positionInputs(time, hidden),
-    };
+    const before = memory?.hidden ?? this.beforeText(batch, hidden);
+    const attention = this.attentionInputs(hidden, mask, { ...memory, hidden: before });
     const flat = (x: Tensor | undefined): Tensor | undefined => x && reshape(x, [batch * time]);
     const records: RoutingRecord[] = [];
     const losses: (AuxiliaryLoss & { layerIndex: number })[] = [];
     const updates: StateUpdate[] = [];
+    const remembered: Tensor[] = [];
     let routing: FeedForwardOutput['routing'];
     this.blocks.forEach((block, layerIndex) => {
-      const result = block.forward(hidden, attention, {
+      if (memory) remembered.push(pushSegment(memory.hidden[layerIndex], hidden));
+      const result = block.forward(hidden, attention, before[layerIndex], {
         ...context,
         layerIndex,
         site: `blocks.${layerIndex}`,
@@ -256,23 +262,54 @@ export class LanguageModel extends Module {
       updates.push(...(result.updates ?? []));
       losses.push(...result.losses.map((loss) => ({ ...loss, layerIndex })));
     });
-    const all = reshape(this.norm.forward(hidden), [batch * time, hiddenSize]);
+    const normed = this.norm?.forward(hidden) ?? hidden;
+    const all = reshape(dropout(normed, outputDropout, 'output', context), [batch * time, hiddenSize]);
     const rows = logitRows ? gather(all, logitRows) : all;
     return {
       logits: this.head ? this.head.forward(rows) : this.embedding.logits(rows),
       records,
       losses,
       updates,
+      memory: memory && {
+        hidden: remembered,
+        visible: memory.visible && pushSegment(memory.visible, mask ?? visibleTokens(hidden)),
+      },
     };
   }
 
-  private positionInputs(time: number, like: Tensor): Pick<AttentionInputs, 'rotary' | 'bias'> {
-    const { positions, headSize, hiddenSize, numHeads } = this.options;
-    if (positions === 'rotary')
-      return { rotary: rotaryTables(time, headSize ?? hiddenSize / numHeads, like.dtype) };
-    if (this.position instanceof RelativePositionBias) return { bias: this.position.forward(time, time) };
-    return {};
+  /** What layers remember where a text begins: nothing, or zeros that span attention sees. */
+  private beforeText(batch: number, like: Tensor): readonly Tensor[] {
+    if (!(this.position instanceof SpanPositions)) return [];
+    const { hiddenSize, numLayers } = this.options;
+    const zeros = emptySpan(batch, this.memoryLengths!.training, hiddenSize, like.dtype);
+    return new Array<Tensor>(numLayers).fill(zeros);
   }
+
+  private attentionInputs(
+    hidden: Tensor,
+    mask: Tensor | undefined,
+    memory: SegmentMemory,
+  ): Omit<AttentionInputs, 'site'> {
+    const [batch, time] = hidden.shape as [number, number];
+    const { positions, attentionDropout: dropoutRate, hiddenSize } = this.options;
+    const length = (memory.hidden.at(0)?.shape[1] as number | undefined) ?? 0;
+    const past = memory.visible ?? (mask && length > 0 ? fill(hidden.dtype, [batch, length], 1) : undefined);
+    const keyMask = past ? concat([past, mask ?? visibleTokens(hidden)], 1) : mask;
+    const shared = { causal: true, dropoutRate, keyMask };
+    if (positions === 'rotary') return { ...shared, rotary: rotaryTables(time, this.headSize, hidden.dtype) };
+    if (positions === 'transformerXL')
+      return { ...shared, relativePositions: sinusoidTable(length + time, hiddenSize, hidden.dtype) };
+    if (this.position instanceof SpanPositions)
+      return { ...shared, relativePositions: this.position.weight.tensor };
+    if (this.position instanceof RelativePositionBias)
+      return { ...shared, bias: this.position.forward(time, time) };
+    return shared;
+  }
+}
+
+/** A mask without padding: ones `[batch, time]`. */
+function visibleTokens(hidden: Tensor): Tensor {
+  return fill(hidden.dtype, hidden.shape.slice(0, 2), 1);
 }
 
 /** Sum of `coefficient · value` over auxiliary losses, or undefined when there is none. */

@@ -1,10 +1,17 @@
 /**
- * One pre-norm Transformer block: attention, then whatever feed-forward layer it was given.
+ * One Transformer block: attention, then whatever feed-forward layer it was given.
  * @module
  */
-import { add, reshape, type Tensor } from '../graph/index.js';
+import { add, concat, reshape, type Tensor } from '../graph/index.js';
 import type { FeedForward, FeedForwardContext, FeedForwardOutput } from '../moe/index.js';
-import { type Attention, dropout, LayerNorm, Module, RMSNorm, type AttentionInputs } from '../nn/index.js';
+import {
+  dropout,
+  LayerNorm,
+  Module,
+  RMSNorm,
+  type AttentionInputs,
+  type AttentionLayer,
+} from '../nn/index.js';
 
 /** Either kind of normalisation. */
 export type Norm = RMSNorm | LayerNorm;
@@ -14,21 +21,37 @@ export function createNorm(kind: 'rms' | 'layer', size: number): Norm {
   return kind === 'rms' ? new RMSNorm(size) : new LayerNorm(size);
 }
 
-/** `h ← h + dropout(attention(norm(h)))`, then `h ← h + dropout(feedForward(norm(h)))`. */
-export class TransformerBlock extends Module {
+/** Where a block normalises. */
+export type BlockNorm = 'pre' | 'post' | 'postDouble';
+
+/** Parts of a {@link TransformerBlock}. */
+export interface TransformerBlockParts {
   readonly attentionNorm: Norm;
-  readonly attention: Attention;
+  readonly attention: AttentionLayer & Module;
   /** Absent where the feed-forward layer normalises its input itself. */
   readonly feedForwardNorm: Norm | undefined;
   readonly feedForward: FeedForward;
+  /** Around the feed-forward layer's first residual, for `postDouble`. */
+  readonly innerNorm?: Norm | undefined;
+}
+
+/**
+ * With attention A and feed-forward layer F:
+ *
+ * - `pre`: `h ← h + dropout(A(norm(h)))`, then `h ← h + dropout(F(norm(h)))`;
+ * - `post`: `h ← norm(h + dropout(A(h)))`, then `h ← norm(h + dropout(F(h)))`;
+ * - `postDouble`: `h ← norm₁(h + A(h))`, `u ← norm(h + dropout(F(h)))`, `h ← norm₂(h + u)` (ACMoE's released code).
+ */
+export class TransformerBlock extends Module {
+  readonly attentionNorm: Norm;
+  readonly attention: AttentionLayer & Module;
+  readonly feedForwardNorm: Norm | undefined;
+  readonly feedForward: FeedForward;
+  readonly innerNorm: Norm | undefined;
 
   constructor(
-    parts: {
-      attentionNorm: Norm;
-      attention: Attention;
-      feedForwardNorm: Norm | undefined;
-      feedForward: FeedForward;
-    },
+    parts: TransformerBlockParts,
+    private readonly blockNorm: BlockNorm,
     private readonly residualDropout: number,
   ) {
     super();
@@ -36,32 +59,47 @@ export class TransformerBlock extends Module {
     this.attention = parts.attention;
     this.feedForwardNorm = parts.feedForwardNorm;
     this.feedForward = parts.feedForward;
+    this.innerNorm = parts.innerNorm;
   }
 
   /**
    * `[batch, time, hiddenSize]` → the same shape, with what the feed-forward layer reports.
    * @param attention positions and masks, without the site, which is the block's.
+   * @param memory inputs of this block for the tokens before, `[batch, length, hiddenSize]`; normalised as its input is.
    */
   forward(
     hidden: Tensor,
     attention: Omit<AttentionInputs, 'site'>,
+    memory: Tensor | undefined,
     context: FeedForwardContext,
   ): Omit<FeedForwardOutput, 'output'> & { hidden: Tensor } {
     const drop = (x: Tensor, part: string): Tensor =>
       dropout(x, this.residualDropout, `${context.site}.${part}`, context);
-    const site = `${context.site}.attention`;
+    const isPre = this.blockNorm === 'pre';
+    const before = (x: Tensor): Tensor => (isPre ? this.attentionNorm.forward(x) : x);
+    const queries = before(hidden);
     const attended = this.attention.forward(
-      this.attentionNorm.forward(hidden),
-      { ...attention, site },
+      queries,
+      {
+        ...attention,
+        ...(memory && { memory: concat([before(memory), queries], 1) }),
+        site: `${context.site}.attention`,
+      },
       context,
     );
-    const middle = add(hidden, drop(attended, 'attentionOutput'));
-    const rows = reshape(this.feedForwardNorm?.forward(middle) ?? middle, [-1, middle.shape[2]]);
-    const { output, ...report } = this.feedForward.forward(rows, {
+    const added = this.innerNorm ? attended : drop(attended, 'attentionOutput');
+    const joined = add(hidden, added);
+    const middle = isPre ? joined : this.attentionNorm.forward(joined);
+    const rows = isPre && this.feedForwardNorm ? this.feedForwardNorm.forward(middle) : middle;
+    const { output, ...report } = this.feedForward.forward(reshape(rows, [-1, middle.shape[2]]), {
       ...context,
       site: `${context.site}.feedForward`,
     });
-    if (this.feedForward.ownsResidual) return { hidden: reshape(output, middle.shape), ...report };
-    return { hidden: add(middle, drop(reshape(output, middle.shape), 'feedForwardOutput')), ...report };
+    const last = reshape(output, middle.shape);
+    if (this.feedForward.ownsResidual) return { hidden: last, ...report };
+    const sum = add(middle, drop(last, 'feedForwardOutput'));
+    if (isPre) return { hidden: sum, ...report };
+    const outer = this.innerNorm ? add(middle, this.innerNorm.forward(sum)) : sum;
+    return { hidden: this.feedForwardNorm!.forward(outer), ...report };
   }
 }

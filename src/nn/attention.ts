@@ -26,7 +26,7 @@ import type { Initializer } from './initializers.js';
 import type { TraceContext } from './context.js';
 
 /** Added to scores that must not be seen: finite, so that a row without any visible key stays finite as well. */
-const HIDDEN_SCORE = -1e9;
+export const HIDDEN_SCORE = -1e9;
 
 /** Settings of {@link scaledDotProductAttention}. */
 export interface AttentionOptions {
@@ -148,13 +148,42 @@ export interface AttentionInputs extends Pick<
   readonly rotary?: { readonly cosine: Tensor; readonly sine: Tensor };
   /** States to attend to, `[batch, keyTime, hiddenSize]`; the input itself when absent. */
   readonly memory?: Tensor;
+  /** What layers with relative positions share: see their own `forward`. */
+  readonly relativePositions?: Tensor;
   readonly dropoutRate?: number;
   /** Name of this layer's noise. */
   readonly site: string;
 }
 
+/** Whatever stands in a block as its attention. */
+export interface AttentionLayer {
+  /** `[batch, time, hiddenSize]` → the same shape */
+  forward(x: Tensor, inputs: AttentionInputs, context: TraceContext): Tensor;
+}
+
+/** `[batch, time, heads · headSize]` → `[batch, heads, time, headSize]` */
+export function splitHeads(x: Tensor, heads: number): Tensor {
+  const [batch, time, width] = x.shape as [number, number, number];
+  return transpose(reshape(x, [batch, time, heads, width / heads]), [0, 2, 1, 3]);
+}
+
+/** `[batch, heads, time, headSize]` → `[batch, time, heads · headSize]` */
+export function joinHeads(x: Tensor): Tensor {
+  const [batch, heads, time, size] = x.shape as [number, number, number, number];
+  return reshape(transpose(x, [0, 2, 1, 3]), [batch, time, heads * size]);
+}
+
+/** Dropout of attention probabilities block by block; undefined where there is none. */
+export function probabilityDropout(
+  { dropoutRate: rate = 0, site }: Pick<AttentionInputs, 'dropoutRate' | 'site'>,
+  context: TraceContext,
+): AttentionOptions['dropProbabilities'] {
+  if (!context.training || rate === 0) return undefined;
+  return (probabilities, block) => dropout(probabilities, rate, `${site}.probabilities.${block}`, context);
+}
+
 /** Multi-head attention; with fewer key/value heads, grouped-query attention (arXiv 2305.13245). */
-export class Attention extends Module {
+export class Attention extends Module implements AttentionLayer {
   readonly query: Linear;
   readonly key: Linear;
   readonly value: Linear;
@@ -178,15 +207,11 @@ export class Attention extends Module {
 
   /** `[batch, time, hiddenSize]` → the same shape */
   forward(x: Tensor, inputs: AttentionInputs, context: TraceContext): Tensor {
-    const { numHeads, numKeyValueHeads, headSize } = this.sizes;
+    const { numHeads, numKeyValueHeads } = this.sizes;
     const memory = inputs.memory ?? x;
-    const heads = (linear: Linear, source: Tensor, count: number): Tensor => {
-      const [batch, time] = source.shape as [number, number];
-      return transpose(reshape(linear.forward(source), [batch, time, count, headSize]), [0, 2, 1, 3]);
-    };
-    let query = heads(this.query, x, numHeads);
-    let key = heads(this.key, memory, numKeyValueHeads);
-    let value = heads(this.value, memory, numKeyValueHeads);
+    let query = splitHeads(this.query.forward(x), numHeads);
+    let key = splitHeads(this.key.forward(memory), numKeyValueHeads);
+    let value = splitHeads(this.value.forward(memory), numKeyValueHeads);
     if (inputs.rotary) {
       query = rotatePairs(query, inputs.rotary.cosine, inputs.rotary.sine);
       key = rotatePairs(key, inputs.rotary.cosine, inputs.rotary.sine);
@@ -195,19 +220,11 @@ export class Attention extends Module {
       key = repeatHeads(key, numHeads / numKeyValueHeads);
       value = repeatHeads(value, numHeads / numKeyValueHeads);
     }
-    const rate = inputs.dropoutRate ?? 0;
     const attended = scaledDotProductAttention(query, key, value, {
       ...inputs,
-      dropProbabilities:
-        context.training && rate > 0
-          ? (probabilities, block) =>
-              dropout(probabilities, rate, `${inputs.site}.probabilities.${block}`, context)
-          : undefined,
+      dropProbabilities: probabilityDropout(inputs, context),
     });
-    const [batch, time] = x.shape as [number, number];
-    return this.output.forward(
-      reshape(transpose(attended, [0, 2, 1, 3]), [batch, time, numHeads * headSize]),
-    );
+    return this.output.forward(joinHeads(attended));
   }
 }
 

@@ -19,8 +19,11 @@ export {
   Attention,
   scaledDotProductAttention,
   type AttentionInputs,
+  type AttentionLayer,
   type AttentionOptions,
   type AttentionSizes,
 } from './attention.js';
+export { sinusoidTable, TransformerXLAttention } from './transformer-xl-attention.js';
+export { SpanAttention, SpanPositions } from './span-attention.js';
 export { crossEntropy, maskedMean } from './loss.js';
 export { ParameterArena, startParameter } from './arena.js';

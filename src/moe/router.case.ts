@@ -268,8 +268,16 @@ export function routerConformance(subject: RouterSubject): void {
       const data = randomParameters(parameters, 6, 1);
       const weights = data.get('classifier.weight')!;
       weights.subarray(4 * 5).fill(-1);
-      const [gradient] = gradients(sum(routing.gates), [parameters.get('classifier.weight')!.tensor]);
-      const { experts, rows } = await run({ experts: routing.experts, rows: gradient }, [...data, ...feeds]);
+      for (const [name, { trainable: isWeight }] of parameters) if (!isWeight) data.get(name)!.fill(0);
+      const uneven = input('weights', 'float64', routing.gates.shape);
+      const [gradient] = gradients(sum(multiply(routing.gates, uneven)), [
+        parameters.get('classifier.weight')!.tensor,
+      ]);
+      const { experts, rows } = await run({ experts: routing.experts, rows: gradient }, [
+        ...data,
+        ...feeds,
+        ['weights', randomNumbers(7, count(routing.gates.shape as number[]))],
+      ]);
       expect(experts).not.toContain(4);
       expect(experts).not.toContain(5);
       expect(rows.slice(0, 4 * 5).some((value) => value !== 0)).toBe(true);

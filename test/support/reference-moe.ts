@@ -76,7 +76,7 @@ export function dot(a: readonly number[], b: readonly number[]): number {
 }
 
 /** `∫ 2/√π e^(−t²)` by its power series: enough digits for |x| < 4. */
-function errorFunction(x: number): number {
+export function errorFunction(x: number): number {
   let term = x;
   let total = x;
   for (let n = 1; n < 200; n++) {

@@ -17,6 +17,7 @@ const rooms = [
   'serve',
   'report',
   'recipes',
+  'compare',
   'cli',
 ];
 

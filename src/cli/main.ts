@@ -6,6 +6,7 @@
 import { Command, CommanderError } from 'commander';
 import { env } from 'onnxruntime-node';
 import { versions } from '../recipes/index.js';
+import { compareCommand } from './compare.js';
 import { dataCommand } from './data.js';
 import { demoCommand } from './demo.js';
 import { evalCommand } from './eval.js';
@@ -35,6 +36,7 @@ for (const command of [
   evalCommand(),
   generateCommand(),
   inspectCommand(),
+  compareCommand(),
   dataCommand(),
 ]) {
   program.addCommand(command.exitOverride().showHelpAfterError('(add --help for options and examples)'));

@@ -11,12 +11,21 @@ import { SpecializationTable } from '../analyze/index.js';
 import { CldrCorpus, openData } from '../data/index.js';
 import { Generator } from '../decode/index.js';
 import { LanguageModel, sizeOfModel } from '../models/index.js';
-import { loadRecipe, parseRecipe, recipePath, trainRecipe, type Recipe } from '../recipes/index.js';
+import {
+  loadRecipe,
+  parseRecipe,
+  recipePath,
+  requireLanguageModel,
+  trainRecipe,
+  type RecipeOf,
+} from '../recipes/index.js';
 import { Evaluator, loadModel, type EvaluationReport, type LoadedModel } from '../train/index.js';
 import { collect } from './options.js';
 import { formatCount, formatDuration, Progress } from './progress.js';
 import { drawSpecialization } from './specialization-table.js';
 import { trainingProgress } from './training-progress.js';
+
+type LanguageModelRecipe = RecipeOf<'languageModel'>;
 
 interface DemoFlags {
   readonly out: string;
@@ -58,10 +67,12 @@ Examples:
       if (flags.fresh)
         for (const kind of ['switch', 'dense'])
           await rm(join(flags.out, kind), { recursive: true, force: true });
-      const recipe = loadRecipe(recipePath('demo'), flags.set);
-      const dense = parseRecipe(
-        { ...recipe, name: `${recipe.name}-dense`, model: { ...recipe.model, sparse: null } },
-        'demo',
+      const recipe = requireLanguageModel(loadRecipe(recipePath('demo'), flags.set));
+      const dense = requireLanguageModel(
+        parseRecipe(
+          { ...recipe, name: `${recipe.name}-dense`, model: { ...recipe.model, sparse: null } },
+          'demo',
+        ),
       );
       progress.line(introduction(recipe, dense));
       const runs = { switch: recipe, dense };
@@ -92,8 +103,8 @@ Examples:
     });
 }
 
-function introduction(recipe: Recipe, dense: Recipe): string {
-  const size = (one: Recipe): ReturnType<typeof sizeOfModel> =>
+function introduction(recipe: LanguageModelRecipe, dense: LanguageModelRecipe): string {
+  const size = (one: LanguageModelRecipe): ReturnType<typeof sizeOfModel> =>
     sizeOfModel(new LanguageModel({ ...one.model, vocabSize: one.model.vocabSize ?? 256 }));
   const [sparse, plain] = [size(recipe), size(dense)];
   return [
@@ -102,7 +113,10 @@ function introduction(recipe: Recipe, dense: Recipe): string {
   ].join('\n');
 }
 
-async function measure(recipe: Recipe, { model, weights, tokenizer }: LoadedModel): Promise<Measured> {
+async function measure(
+  recipe: LanguageModelRecipe,
+  { model, weights, tokenizer }: LoadedModel,
+): Promise<Measured> {
   const shape = { batchSize: recipe.train.batchSize, contextLength: recipe.model.contextLength };
   const data = await openData(recipe.data, { ...shape, cacheFolder: '.cache', seed: recipe.seed });
   const evaluator = await Evaluator.create(model, weights, shape, {});
@@ -119,7 +133,7 @@ async function measure(recipe: Recipe, { model, weights, tokenizer }: LoadedMode
 }
 
 async function speak(
-  recipe: Recipe,
+  recipe: LanguageModelRecipe,
   { model, weights, tokenizer }: LoadedModel,
 ): Promise<{ language: string; prompt: string; text: string }[]> {
   const known = recipe.data.kind === 'cldr' ? recipe.data.languages : [];

@@ -5,11 +5,17 @@
 import { Command } from 'commander';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { LanguageModel, sizeOfModel, type LanguageModelOptions } from '../models/index.js';
+import { createModel, sizeOfModel, type ModelOptions, type ModelSize } from '../models/index.js';
 import { loadRecipe, recipeOfRun, type Recipe } from '../recipes/index.js';
 import { readModelConfig } from '../train/index.js';
 import { collect } from './options.js';
 import { formatCount } from './progress.js';
+
+interface InspectFlags {
+  readonly set?: string[];
+  readonly parameters?: boolean;
+  readonly json?: boolean;
+}
 
 /** Shows what a recipe or model is made of, without allocating it. */
 export function inspectCommand(): Command {
@@ -24,52 +30,70 @@ export function inspectCommand(): Command {
       `
 Examples:
   switchyard inspect demo
+  switchyard inspect paper/switch-base-128
   switchyard inspect shakespeare-switch --set model.sparse.numExperts=64 --parameters
   switchyard inspect runs/demo/switch --json`,
     )
-    .action(async (what: string, flags: { set?: string[]; parameters?: boolean; json?: boolean }) => {
+    .action(async (what: string, flags: InspectFlags) => {
       const options = await findOptions(what, flags.set ?? []);
-      const model = new LanguageModel(options);
+      const model = createModel(options);
       const size = sizeOfModel(model);
-      const parameters = [...model.parameters()].map(([name, { shape, size: count }]) => ({
-        name,
-        shape,
-        count,
-      }));
+      const list = [...model.parameters()].map(([name, { shape, size: count }]) => ({ name, shape, count }));
+      const shown = flags.parameters ? list : [];
       if (flags.json) {
-        process.stdout.write(
-          `${JSON.stringify({ ...size, ...(flags.parameters ? { list: parameters } : {}) })}\n`,
-        );
+        const { kind, vocabSize, sparse } = options;
+        const about = { kind, vocabSize, ...size, sparse, ...(flags.parameters ? { list } : {}) };
+        process.stdout.write(`${JSON.stringify(about)}\n`);
         return;
       }
-      const { sparse } = options;
+      const width = Math.max(...shown.map(({ name }) => name.length));
       const lines = [
-        `layers             ${options.numLayers} (${size.sparseLayers.length} sparse${sparse ? `: ${size.sparseLayers.join(', ')}` : ''})`,
-        ...(sparse?.kind === 'experts'
-          ? [
-              `experts            ${sparse.numExperts} a layer, top ${sparse.topK}, router ${sparse.router.kind}, dispatch ${sparse.dispatch.kind}`,
-            ]
-          : []),
-        `vocabulary         ${options.vocabSize}`,
-        `parameters         ${formatCount(size.parameters)} (${size.parameters})`,
-        `active parameters  ${formatCount(size.activeParameters)} (${size.activeParameters})`,
-        `FLOPs per token    ${formatCount(size.forwardFlopsPerToken)} forward, ${formatCount(size.trainingFlopsPerToken)} with backward`,
-        `memory             ${formatCount(size.weightBytes)}B weights, ${formatCount(size.trainingBytes)}B with gradients and AdamW`,
+        ...describeModel(options, size),
+        ...(flags.parameters ? [''] : []),
+        ...shown.map(({ name, shape, count }) => `${name.padEnd(width)}  [${shape.join(', ')}]  ${count}`),
       ];
-      if (flags.parameters) {
-        const width = Math.max(...parameters.map(({ name }) => name.length));
-        lines.push(
-          '',
-          ...parameters.map(
-            ({ name, shape, count }) => `${name.padEnd(width)}  [${shape.join(', ')}]  ${count}`,
-          ),
-        );
-      }
       process.stdout.write(`${lines.join('\n')}\n`);
     });
 }
 
-async function findOptions(what: string, overrides: readonly string[]): Promise<LanguageModelOptions> {
+function describeModel(options: ModelOptions, size: ModelSize): string[] {
+  const { sparse, vocabSize } = options;
+  const isPair = options.kind === 'encoderDecoder';
+  const layers = isPair
+    ? `${options.numEncoderLayers} + ${options.numDecoderLayers}`
+    : String(options.numLayers);
+  const indices = sparse ? `: ${size.sparseLayers.join(', ')}` : '';
+  const { forwardFlopsPerToken, trainingFlopsPerToken, weightBytes, trainingBytes } = size;
+  const per = isPair ? 'a source token through the encoder and a target token through the decoder: ' : '';
+  return [
+    `layers             ${layers} (${size.sparseLayers.length} sparse${indices})`,
+    ...(sparse ? [describeSparse(sparse)] : []),
+    `vocabulary         ${vocabSize}`,
+    `parameters         ${formatCount(size.parameters)} (${size.parameters})`,
+    `active parameters  ${formatCount(size.activeParameters)} (${size.activeParameters})`,
+    `FLOPs per token    ${per}${formatCount(forwardFlopsPerToken)} forward, ${formatCount(trainingFlopsPerToken)} with backward`,
+    `memory             ${formatBytes(weightBytes)} weights, ${formatBytes(trainingBytes)} with gradients and AdamW, activations besides`,
+  ];
+}
+
+/** `58.6GB` */
+function formatBytes(bytes: number): string {
+  return `${formatCount(bytes).replace('B', 'G')}B`;
+}
+
+function describeSparse(sparse: NonNullable<ModelOptions['sparse']>): string {
+  if (sparse.kind === 'experts') {
+    const { numExperts, topK, router, dispatch } = sparse;
+    return `experts            ${numExperts} a layer, top ${topK}, router ${router.kind}, dispatch ${dispatch.kind}`;
+  }
+  const { kind, every: _, ...settings } = sparse;
+  const told = Object.entries<unknown>(settings)
+    .filter(([, value]) => value !== null && (typeof value !== 'object' || Array.isArray(value)))
+    .map(([name, value]) => `${name} ${Array.isArray(value) ? value.join('-') : String(value)}`);
+  return `sparse layers      ${[kind, ...told].join(', ')}`;
+}
+
+async function findOptions(what: string, overrides: readonly string[]): Promise<ModelOptions> {
   const folder = [join(what, 'model'), what].find((path) => existsSync(join(path, 'config.json')));
   const isRun = existsSync(join(what, 'recipe.json'));
   if (folder === undefined && !isRun) return withVocabulary(loadRecipe(what, overrides));
@@ -78,7 +102,7 @@ async function findOptions(what: string, overrides: readonly string[]): Promise<
 }
 
 /** The vocabulary that a recipe will have, as far as it can be known without reading the corpus. */
-function withVocabulary({ model, data }: Recipe): LanguageModelOptions {
+function withVocabulary({ model, data }: Recipe): ModelOptions {
   const { tokenizer } = data;
   const known =
     model.vocabSize ??

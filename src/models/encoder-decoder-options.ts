@@ -4,7 +4,7 @@
  */
 import { z } from 'zod';
 import { activationSchema, sparseSchema } from '../moe/index.js';
-import { languageModelSchema } from './language-model.js';
+import { initializationSchema } from './language-model-options.js';
 
 const size = z.int().min(1);
 const rate = z.number().min(0).lt(1);
@@ -52,7 +52,7 @@ export const encoderDecoderSchema = z
     activationDropout: rate.optional(),
     /** On attention probabilities; expensive, so off unless asked for. */
     attentionDropout: rate.default(0),
-    initialization: languageModelSchema.shape.initialization,
+    initialization: initializationSchema.prefault({}),
     /** Sparse layers, placed alike in encoder and decoder. Absent or null: a dense model. */
     sparse: sparseSchema.nullable().default(null),
   })

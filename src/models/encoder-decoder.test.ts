@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { leafGradientError } from '../../test/support/leaf-gradients.js';
 import { distance, randomParameters, run, type Feeds } from '../../test/support/numbers.js';
 import { matrix } from '../../test/support/reference-moe.js';
-import { add, input, reshape, type DType } from '../graph/index.js';
+import { add, input, reshape, type DType, type Tensor } from '../graph/index.js';
 import {
   crossEntropy,
   evaluationContext,
@@ -171,21 +171,23 @@ describe('what a token can reach', () => {
       sparse: { ...sparse, every: 1, dispatch: { kind: 'capacity', capacityFactor: 1, minimumCapacity: 1 } },
     };
     const { parameters, loss, records } = trace(create(options));
-    const loads = Object.fromEntries(records.map(({ load }, i) => [`load${i}`, load]));
+    const loads: Record<string, Tensor> = Object.fromEntries(
+      records.map(({ load }, i) => [`load${i}`, load]),
+    );
     const weights = randomParameters(parameters, 7, 1);
     const other = (ids: Int32Array, mask: readonly number[]): Int32Array =>
       ids.map((id, at) => (mask[at] === 1 ? id : (id + 1) % vocabSize));
     const masks: Feeds = [...data].filter(([name]) => name.endsWith('Mask') || name === 'labels');
-    const a = await run({ loss, ...loads }, [...weights, ...data]);
-    const b = await run({ loss, ...loads }, [
+    const a = await run<string>({ loss, ...loads }, [...weights, ...data]);
+    const b = await run<string>({ loss, ...loads }, [
       ...weights,
       ...masks,
       ['source', other(source, sourceMask)],
       ['target', other(target, targetMask)],
     ]);
-    expect(distance(b.loss, a.loss)).toBeLessThan(1e-12);
+    expect(distance(b['loss']!, a['loss']!)).toBeLessThan(1e-12);
     records.forEach((_, i) => expect(b[`load${i}`]).toEqual(a[`load${i}`]));
-    const total = (i: number): number => (a[`load${i}`] as number[]).reduce((sum, n) => sum + n, 0);
+    const total = (i: number): number => a[`load${i}`]!.reduce((sum, n) => sum + n, 0);
     expect(records.map((_, i) => total(i))).toEqual([8, 8, 7, 7]);
   });
 });

@@ -2,10 +2,16 @@
  * Sizes of a model, computed from shapes alone: nothing is allocated.
  * @module
  */
-import { isSparseBlock } from '../moe/index.js';
+import { isSparseBlock, type FeedForward } from '../moe/index.js';
+import { Module, type Parameter } from '../nn/index.js';
+import { EncoderDecoder } from './encoder-decoder.js';
 import type { LanguageModel } from './language-model.js';
+import type { Model, ModelOptions } from './model.js';
 
-/** Parameters, compute and memory of a language model. */
+/**
+ * Parameters, compute and memory of a model. "A token" of an encoder–decoder is one source token through the encoder and
+ * one target token through the decoder.
+ */
 export interface ModelSize {
   /** All parameters; a tied table counts once. */
   readonly parameters: number;
@@ -19,49 +25,100 @@ export interface ModelSize {
   readonly trainingFlopsPerToken: number;
   /** Bytes of the float32 weights. */
   readonly weightBytes: number;
-  /** Bytes of weights, gradients and two optimiser moments. */
+  /** Bytes of weights, gradients and two optimiser moments; activations come on top. */
   readonly trainingBytes: number;
-  /** Indices of the sparse blocks. */
+  /** Indices of the sparse blocks; those of a decoder follow the encoder's. */
   readonly sparseLayers: readonly number[];
 }
 
+/** One block as far as its size matters. */
+interface SizedBlock {
+  readonly feedForward: FeedForward;
+  readonly isSparse: boolean;
+  /** Operations of one token's attention besides its projections. */
+  readonly attentionFlops: number;
+}
+
+/** Tables, vectors per head, and what projects positions: looked up, or multiplied once for all tokens. */
+const dependsOnNoToken =
+  /^((encoder|decoder)\.)?(embedding|position)\.|\.attention\.(position\.weight|contentBias|positionBias)$/;
+
 /** Sizes of a model under construction; it needs neither names nor weights. */
-export function sizeOfModel(model: LanguageModel): ModelSize {
-  const { options } = model;
-  const { sparse, numHeads, numLayers, contextLength } = options;
-  const headSize = options.headSize ?? options.hiddenSize / numHeads;
-  let parameters = 0;
+export function sizeOfModel(model: Model): ModelSize {
+  const blocks = model instanceof EncoderDecoder ? encoderDecoderBlocks(model) : languageModelBlocks(model);
+  const { hiddenSize, vocabSize, tieEmbeddings } = model.options;
+  const all = model.parameters();
+  const inLayers = new Set<Parameter>();
+  const inSparse = new Set<Parameter>();
   let active = 0;
-  let sparseParameters = 0;
-  let flops = 0;
-  for (const [name, { size, shape }] of model.parameters()) {
-    parameters += size;
-    const block = /^blocks\.(\d+)\.feedForward\./.exec(name);
-    if (block && sparse && isSparseBlock(sparse, Number(block[1]))) sparseParameters += size;
-    if (block) continue;
-    active += size;
-    const isTable = name.startsWith('embedding.') || name.startsWith('position.');
-    if (!isTable && shape.length >= 2) flops += 2 * size;
-  }
-  for (const { feedForward } of model.blocks) {
+  let flops = tieEmbeddings ? 2 * vocabSize * hiddenSize : 0;
+  for (const { feedForward, isSparse, attentionFlops } of blocks) {
     const cost = feedForward.cost();
     active += cost.parameters;
-    flops += cost.flops;
+    flops += cost.flops + attentionFlops;
+    for (const parameter of parametersOf(feedForward)) {
+      // A router that several layers share is active once.
+      if (inLayers.has(parameter)) active -= parameter.size;
+      inLayers.add(parameter);
+      if (isSparse) inSparse.add(parameter);
+    }
   }
-  if (options.tieEmbeddings) flops += 2 * options.vocabSize * options.hiddenSize;
-  // Causal: a token looks at half of the context on average, once for scores and once for values.
-  const attention = numLayers * contextLength * numHeads * headSize;
-  const forwardFlopsPerToken = Math.round(flops + 2 * attention);
+  for (const [name, parameter] of all) {
+    if (inLayers.has(parameter)) continue;
+    active += parameter.size;
+    if (!dependsOnNoToken.test(name) && parameter.shape.length >= 2) flops += 2 * parameter.size;
+  }
+  const total = (some: Iterable<Parameter>): number => [...some].reduce((sum, { size }) => sum + size, 0);
+  const parameters = total(all.values());
+  const trainable = total([...all.values()].filter((parameter) => parameter.trainable));
+  const forwardFlopsPerToken = Math.round(flops);
   return {
     parameters,
     activeParameters: Math.round(active),
-    sparseParameters,
+    sparseParameters: total(inSparse),
     forwardFlopsPerToken,
     trainingFlopsPerToken: 3 * forwardFlopsPerToken,
     weightBytes: 4 * parameters,
-    trainingBytes: 16 * parameters,
-    sparseLayers: sparse
-      ? Array.from({ length: numLayers }, (_, i) => i).filter((i) => isSparseBlock(sparse, i))
-      : [],
+    trainingBytes: 4 * parameters + 12 * trainable,
+    sparseLayers: blocks.flatMap(({ isSparse }, index) => (isSparse ? [index] : [])),
   };
+}
+
+function parametersOf(feedForward: FeedForward): Iterable<Parameter> {
+  return feedForward instanceof Module ? feedForward.parameters().values() : [];
+}
+
+function languageModelBlocks({ options, blocks, memoryLengths }: LanguageModel): SizedBlock[] {
+  const { sparse, contextLength, positions } = options;
+  const remembered = memoryLengths?.training ?? 0;
+  // Causal: a token looks at half of its segment on average, and at all of the memory; a span is as long everywhere.
+  const visibleKeys = positions === 'span' ? remembered : remembered + contextLength / 2;
+  const scores = attentionProducts(options) * visibleKeys;
+  return blocks.map(({ feedForward, attention }, index) => {
+    // Keys and values of the memory are made anew for every segment.
+    const projections = ['key.weight', 'value.weight'].map((name) => attention.parameters().get(name)!.size);
+    const again = (2 * (projections[0] + projections[1]) * remembered) / contextLength;
+    return { feedForward, isSparse: isSparse(sparse, index), attentionFlops: scores + again };
+  });
+}
+
+function encoderDecoderBlocks({ options, encoder, decoder }: EncoderDecoder): SizedBlock[] {
+  const { sparse, contextLength, targetLength = contextLength } = options;
+  const sized = (stack: typeof encoder, visibleKeys: number): SizedBlock[] =>
+    stack.blocks.map(({ feedForward }, index) => ({
+      feedForward,
+      isSparse: isSparse(sparse, index),
+      attentionFlops: attentionProducts(options) * visibleKeys,
+    }));
+  return [...sized(encoder, contextLength), ...sized(decoder, targetLength / 2 + contextLength)];
+}
+
+/** Operations of one query with one key: score and value, and a score for the distance where positions are relative keys. */
+function attentionProducts({ numHeads, hiddenSize, headSize, positions }: ModelOptions): number {
+  const products = positions === 'transformerXL' || positions === 'span' ? 3 : 2;
+  return 2 * products * numHeads * (headSize ?? hiddenSize / numHeads);
+}
+
+function isSparse(sparse: ModelOptions['sparse'], index: number): boolean {
+  return sparse !== null && isSparseBlock(sparse, index);
 }

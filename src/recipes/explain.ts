@@ -74,7 +74,7 @@ function resolve(schema: Schema, input: unknown): Schema | undefined {
     const chosen = (input as Record<string, unknown> | undefined)?.[discriminator];
     const fits = (option: Schema): boolean => {
       const literal = resolve(option, input)?.def.shape?.[discriminator];
-      return literal?.def.values?.includes(chosen) ?? false;
+      return (literal && resolve(literal, chosen)?.def.values?.includes(chosen)) ?? false;
     };
     // The first option is what a section without its discriminator means.
     const option = chosen === undefined ? def.options[0] : def.options.find(fits);

@@ -11,4 +11,5 @@ export {
   type TrainedRun,
   type TrainRecipeOptions,
 } from './train-recipe.js';
-export { recipeSchema, type Recipe } from './schema.js';
+export { requireLanguageModel } from './language-model-recipe.js';
+export { recipeSchema, type Recipe, type RecipeOf } from './schema.js';

@@ -3,8 +3,9 @@
  * @module
  */
 import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { sep } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { explainIssues } from './explain.js';
+import { explainIssues, nearestKey } from './explain.js';
 import { recipeSchema, type Recipe } from './schema.js';
 
 /** Thrown for anything wrong with a recipe; the message has one line per problem. */
@@ -24,11 +25,11 @@ function isFile(path: string): boolean {
   return statSync(path, { throwIfNoEntry: false })?.isFile() ?? false;
 }
 
-/** Names of the recipes in the package. */
+/** Names of the recipes in the package; those of folders with the folder: `paper/switch-base-8`. */
 export function recipeNames(): string[] {
-  return readdirSync(LIBRARY)
+  return readdirSync(LIBRARY, { recursive: true, encoding: 'utf8' })
     .filter((file) => file.endsWith('.json'))
-    .map((file) => file.slice(0, -'.json'.length))
+    .map((file) => file.slice(0, -'.json'.length).split(sep).join('/'))
     .sort();
 }
 
@@ -55,8 +56,11 @@ export function parseRecipe(value: unknown, source: string): Recipe {
 export function loadRecipe(nameOrPath: string, overrides: readonly string[] = []): Recipe {
   const path = isFile(nameOrPath) ? nameOrPath : recipePath(nameOrPath);
   if (!isFile(path)) {
+    const names = recipeNames();
+    const nearest = nearestKey(nameOrPath, names);
+    const hint = nearest === undefined ? '' : `did you mean ${nearest}? Otherwise `;
     throw new RecipeError(
-      `there is no recipe '${nameOrPath}': give the path of a JSON file, or one of ${recipeNames().join(', ')}`,
+      `there is no recipe '${nameOrPath}': ${hint}give the path of a JSON file, or one of ${names.join(', ')}`,
     );
   }
   let value: unknown;

@@ -1,9 +1,9 @@
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { mkdir, rm, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { temporaryFolder } from '../../test/support/tiny-training.js';
-import { LanguageModel } from '../models/index.js';
+import { createModel } from '../models/index.js';
 import {
   loadRecipe,
   nearestKey,
@@ -12,6 +12,7 @@ import {
   RecipeError,
   recipeNames,
   recipeOfRun,
+  trainRecipe,
   versions,
 } from './index.js';
 
@@ -63,15 +64,15 @@ afterAll(() => rm(folder, { recursive: true, force: true }));
 describe('the library', () => {
   test('has the recipes that the documentation names', () => {
     expect(recipeNames()).toEqual(
-      expect.arrayContaining(['demo', 'shakespeare-dense', 'shakespeare-switch']),
+      expect.arrayContaining(['demo', 'paper/switch-base-8', 'shakespeare-dense', 'shakespeare-switch']),
     );
   });
 
   test.each(recipeNames())('%s parses, is named as its file, and describes a model', (name) => {
     const recipe = loadRecipe(name);
-    expect(recipe.name).toBe(name);
+    expect(recipe.name).toBe(basename(name));
     expect(recipe.description).toMatch(/\.$/);
-    const model = new LanguageModel({ ...recipe.model, vocabSize: recipe.model.vocabSize ?? 256 });
+    const model = createModel({ ...recipe.model, vocabSize: recipe.model.vocabSize ?? 256 });
     expect(model.parameters().size).toBeGreaterThan(10);
     // Defaults are filled in, and a complete recipe stays as it is.
     expect(recipe.train.clipNorm).not.toBeUndefined();
@@ -134,6 +135,58 @@ describe('unknown keys name the nearest', () => {
   });
 });
 
+describe('models of several kinds', () => {
+  const pair = {
+    kind: 'encoderDecoder',
+    hiddenSize: 16,
+    numEncoderLayers: 2,
+    numDecoderLayers: 2,
+    numHeads: 2,
+    intermediateSize: 32,
+    contextLength: 8,
+    sparse: { numExperts: 4 },
+  };
+  const withModel = (model: unknown): unknown => ({ ...valid, model });
+
+  test('without a kind it is a language model', () => {
+    expect(parseRecipe(valid, 'it').model).toMatchObject({ kind: 'languageModel', positions: 'rotary' });
+    expect(parseRecipe(withModel(pair), 'it').model).toMatchObject({
+      kind: 'encoderDecoder',
+      positions: 'relative',
+      sparse: { kind: 'experts', numExperts: 4 },
+    });
+  });
+
+  test.each([
+    [{ ...pair, numEncoderLayer: 1 }, 'model.numEncoderLayer: unknown key; did you mean numEncoderLayers?'],
+    [{ ...pair, atentionScale: 1 }, 'model.atentionScale: unknown key; did you mean attentionScale?'],
+    [
+      { ...pair, sparse: { numExperts: 4, router: { kind: 'softmax', jiter: 1 } } },
+      'model.sparse.router.jiter: unknown key; did you mean jitter?',
+    ],
+    [
+      { ...valid.model, kind: 'languageModel', hidenSize: 1 },
+      'model.hidenSize: unknown key; did you mean hiddenSize?',
+    ],
+    [
+      { ...pair, kind: 'seq2seq' },
+      "model.kind: Invalid discriminator value. Expected 'languageModel' | 'encoderDecoder'",
+    ],
+    [{ ...pair, positions: 'rotary' }, 'model.positions: Invalid option: expected one of "relative"'],
+  ])('%# is refused where it is wrong', (model, message) => {
+    expect(refusal(withModel(model))).toContain(message);
+  });
+
+  test('encoder–decoders are not trained yet', async () => {
+    const recipe = parseRecipe(withModel(pair), 'it');
+    const expected = 'training encoder–decoder models such as tiny: not yet; switchyard inspect works';
+    await expect(trainRecipe(recipe, { folder: join(folder, 'never') })).rejects.toThrow(
+      new RecipeError(expected),
+    );
+    expect(existsSync(join(folder, 'never'))).toBe(false);
+  });
+});
+
 describe('wrong values say where, what, and what would be right', () => {
   test.each([
     ['model.hiddenSize', undefined, 'model.hiddenSize: is missing; expected number'],
@@ -166,7 +219,7 @@ describe('wrong values say where, what, and what would be right', () => {
     ],
     ['model.dropout', 1, 'model.dropout: Too big: expected number to be <1 (got 1)'],
     ['model.activation', 'tanhh', 'model.activation: Invalid option: expected one of'],
-    ['model.sparse.router.kind', 'hash', 'model.sparse.router.kind: '],
+    ['model.sparse.router.kind', 'oracle', 'model.sparse.router.kind: '],
     ['data.kind', 'texts', "data.kind: Invalid discriminator value. Expected 'cldr' | 'text' | 'dataset'"],
     [
       'data.tokenizer',
@@ -214,10 +267,13 @@ describe('loadRecipe', () => {
     expect(() => loadRecipe(file)).toThrow(`${file}: sed: unknown key; did you mean seed?`);
   });
 
-  test('names the library when there is no such recipe', () => {
+  test('names the library when there is no such recipe, and what is near', () => {
+    const all = `give the path of a JSON file, or one of ${recipeNames().join(', ')}`;
+    expect(() => loadRecipe('completely-else')).toThrow(`there is no recipe 'completely-else': ${all}`);
     expect(() => loadRecipe('demoo')).toThrow(
-      `there is no recipe 'demoo': give the path of a JSON file, or one of ${recipeNames().join(', ')}`,
+      `there is no recipe 'demoo': did you mean demo? Otherwise ${all}`,
     );
+    expect(() => loadRecipe('paper/switch-base8')).toThrow('did you mean paper/switch-base-8?');
   });
 
   test('--set takes JSON, plain text, null, new branches and list entries', () => {
@@ -230,7 +286,7 @@ describe('loadRecipe', () => {
       'description=a=b, not JSON',
       'name=other',
     ]);
-    expect(recipe.model.sparse!.numExperts).toBe(16);
+    expect(recipe.model.sparse).toHaveProperty('numExperts', 16);
     expect(recipe.train.optimizer).toEqual({ kind: 'sgd', momentum: 0.5, weightDecay: 0 });
     expect(recipe.train).toMatchObject({ clipNorm: null, earlyStop: { patience: 7 } });
     expect(recipe.data).toMatchObject({ languages: expect.arrayContaining(['it']) as string[] });

@@ -4,7 +4,7 @@
  */
 import { z } from 'zod';
 import { dataSchema } from '../data/index.js';
-import { languageModelSchema } from '../models/index.js';
+import { modelSchema } from '../models/index.js';
 import { trainSchema } from '../train/index.js';
 
 /** Schema of a recipe. Unknown keys are errors at every level. */
@@ -18,7 +18,7 @@ export const recipeSchema = z.strictObject({
   description: z.string().optional(),
   /** Seed of weights, noise and data order. */
   seed: z.int().min(0).default(1),
-  model: languageModelSchema,
+  model: modelSchema,
   data: dataSchema.prefault({ kind: 'cldr' }),
   train: trainSchema,
   /** Versions and data that a run was made with; written by the run, not compared on resume. */
@@ -27,3 +27,8 @@ export const recipeSchema = z.strictObject({
 
 /** Parsed form of {@link recipeSchema}: every default filled in. */
 export type Recipe = z.infer<typeof recipeSchema>;
+
+/** A recipe whose model is of one kind. */
+export type RecipeOf<Kind extends Recipe['model']['kind']> = Omit<Recipe, 'model'> & {
+  model: Extract<Recipe['model'], { kind: Kind }>;
+};

@@ -22,6 +22,7 @@ import {
   type TrainingListener,
   type TrainingResult,
 } from '../train/index.js';
+import { requireLanguageModel } from './language-model-recipe.js';
 import { parseRecipe, recipeDifferences, RecipeError } from './load.js';
 import type { Recipe } from './schema.js';
 
@@ -49,8 +50,8 @@ export interface TrainedRun extends TrainingResult {
 /**
  * Trains a recipe in a run folder, or continues to.
  *
- * @throws RecipeError if the folder holds a run of another recipe (the message lists what differs), or `from` does
- *   not fit the model.
+ * @throws RecipeError if the recipe is not a language model's, the folder holds a run of another recipe (the message
+ *   lists what differs), or `from` does not fit the model.
  * @throws RunFolderError, CheckpointError, DeviceError, each with one clear line.
  * @example
  * await trainRecipe(loadRecipe('demo'), { folder: 'runs/demo' });
@@ -60,15 +61,16 @@ export async function trainRecipe(recipe: Recipe, options: TrainRecipeOptions): 
   if (resume && from !== undefined) {
     throw new RecipeError(`a resumed run goes on with its own weights: leave out --from ${from}`);
   }
+  const { model: modelOptions } = requireLanguageModel(recipe);
   // Before the work of opening data, which a large corpus makes long.
   if (resume) await assertSameRecipe(recipe, folder);
   else assertNoRun(folder);
-  const { contextLength } = recipe.model;
+  const { contextLength } = modelOptions;
   const { batchSize } = recipe.train;
   const data = await openData(recipe.data, { cacheFolder, contextLength, batchSize, seed: recipe.seed });
   try {
     const model = new LanguageModel({
-      ...recipe.model,
+      ...modelOptions,
       vocabSize: vocabularyOf(recipe, data.tokenizer.vocabSize),
     });
     const padded = recipe.data.kind === 'cldr' && recipe.data.layout === 'padded';

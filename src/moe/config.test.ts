@@ -24,6 +24,7 @@ describe('options of sparse layers', () => {
       topK: 1,
       routerSharing: null,
       sharedIntermediateSize: null,
+      sharedGate: false,
       router: {
         kind: 'softmax',
         normalizeGates: false,
@@ -41,7 +42,7 @@ describe('options of sparse layers', () => {
         group: 'batch',
       },
       dispatch: { kind: 'dropless' },
-      experts: { kind: 'feedForward', expertDropout: 0 },
+      experts: { kind: 'feedForward', expertDropout: 0, initialization: 'model' },
     });
     expect(sparseSchema.parse({ numExperts: 8, dispatch: { kind: 'capacity' } })).toHaveProperty('dispatch', {
       kind: 'capacity',

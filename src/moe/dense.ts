@@ -16,6 +16,8 @@ export interface DenseOptions {
   /** On the hidden activation, as T5 does. */
   readonly dropout?: number;
   readonly bias?: boolean;
+  /** What is left of the hidden activation after dropout: `[tokens, intermediateSize]`, given the output's weight. */
+  readonly select?: (inner: Tensor, down: Tensor) => Tensor;
 }
 
 /** `y = W_down f(W_up x)`, or `W_down (f(W_gate x) · W_up x)` for gated activations. */
@@ -45,7 +47,8 @@ export class DenseFeedForward extends Module implements FeedForward {
       ? multiply(apply(this.gate.forward(hidden)), this.up.forward(hidden))
       : apply(this.up.forward(hidden));
     const dropped = dropout(inner, this.options.dropout ?? 0, `${context.site}.activation`, context);
-    return { output: this.down.forward(dropped), records: [], losses: [] };
+    const selected = this.options.select?.(dropped, this.down.weight.tensor) ?? dropped;
+    return { output: this.down.forward(selected), records: [], losses: [] };
   }
 
   cost(): TokenCost {

@@ -31,4 +31,6 @@ export { routerKinds, routerSchema } from './routers/index.js';
 export { dispatchKinds, dispatchSchema } from './dispatch/index.js';
 export { bankKinds, expertsSchema } from './experts/index.js';
 export { layerKinds } from './layers/index.js';
+export { expectedRequestedCapacity } from './layers/strata.js';
+export { StratifiedLayer, type StratifiedOptions } from './layers/stratified.js';
 export { createSparseLayer, isSparseBlock, sparseSchema, type SparseOptions } from './config.js';

@@ -2,8 +2,18 @@
  * The sparse layer: Router → Dispatch → Experts → Combine.
  * @module
  */
-import { add, cast, greater, reshape, stopGradient, where, type Tensor } from '../graph/index.js';
-import { Module } from '../nn/index.js';
+import {
+  add,
+  cast,
+  greater,
+  multiply,
+  reshape,
+  sigmoid,
+  stopGradient,
+  where,
+  type Tensor,
+} from '../graph/index.js';
+import { Module, type Linear } from '../nn/index.js';
 import { weightedSum, type Combine } from './combine.js';
 import { addCosts, moduleCost } from './cost.js';
 import type { Dispatch } from './dispatch.js';
@@ -26,6 +36,8 @@ export interface SparseLayerParts {
   readonly combine?: Combine;
   /** Experts that every token visits beside the chosen ones (DeepSeekMoE, arXiv 2401.06066 §3.2). */
   readonly shared?: FeedForward & Module;
+  /** To one number: the shared experts' output is weighed by its sigmoid. */
+  readonly sharedGate?: Linear;
 }
 
 /** A feed-forward layer of which each token sees a few experts. */
@@ -33,11 +45,12 @@ export class SparseLayer extends Module implements FeedForward {
   readonly router: Router;
   readonly experts: ExpertBank;
   readonly shared: (FeedForward & Module) | undefined;
+  readonly sharedGate: Linear | undefined;
   private readonly dispatch: Dispatch;
   private readonly combine: Combine;
 
   /** @throws RangeError if router and bank disagree on the number of experts. */
-  constructor({ router, dispatch, experts, combine = weightedSum, shared }: SparseLayerParts) {
+  constructor({ router, dispatch, experts, combine = weightedSum, shared, sharedGate }: SparseLayerParts) {
     super();
     if (router.numExperts !== experts.numExperts) {
       throw new RangeError(
@@ -47,6 +60,7 @@ export class SparseLayer extends Module implements FeedForward {
     this.router = router;
     this.experts = experts;
     this.shared = shared;
+    this.sharedGate = sharedGate;
     this.dispatch = dispatch;
     this.combine = combine;
   }
@@ -64,9 +78,9 @@ export class SparseLayer extends Module implements FeedForward {
     const dispatched = dispatch.dispatch(expertInput, routing, numExperts, context);
     const outputs = this.experts.forward(dispatched.rows, context);
     const chosen = dispatched.combine?.(outputs) ?? this.combine(dispatched.collect(outputs), routing.gates);
-    const common = this.shared?.forward(hidden, { ...context, site: `${context.site}.shared` });
+    const common = this.sharedOutput(hidden, context);
     return {
-      output: common ? add(chosen, common.output) : chosen,
+      output: common ? add(chosen, common) : chosen,
       records: [routingRecord(routing, numExperts, dispatched.dropped, context)],
       routing,
       losses: routing.losses,
@@ -74,12 +88,18 @@ export class SparseLayer extends Module implements FeedForward {
     };
   }
 
+  private sharedOutput(hidden: Tensor, context: FeedForwardContext): Tensor | undefined {
+    const output = this.shared?.forward(hidden, { ...context, site: `${context.site}.shared` }).output;
+    return output && this.sharedGate ? multiply(output, sigmoid(this.sharedGate.forward(hidden))) : output;
+  }
+
   cost(): TokenCost {
-    const { router, experts, shared } = this;
+    const { router, experts, shared, sharedGate } = this;
     return addCosts(
       [router instanceof Module ? moduleCost(router) : { parameters: 0, flops: 0 }, 1],
       [experts.costPerRow, router.expectedTopK ?? router.topK],
       [shared?.cost() ?? { parameters: 0, flops: 0 }, 1],
+      [sharedGate ? moduleCost(sharedGate) : { parameters: 0, flops: 0 }, 1],
     );
   }
 }

@@ -126,7 +126,7 @@ export class CapacityDispatch implements Dispatch {
  * How many choices of the same expert and group come before each choice, counting real tokens only: float32
  * `[tokens, topK]`. All first choices come before any second choice.
  */
-function positionsInQueue(
+export function positionsInQueue(
   experts: Tensor,
   numExperts: number,
   groups: number,

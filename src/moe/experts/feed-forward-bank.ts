@@ -4,12 +4,20 @@
  */
 import { z } from 'zod';
 import { add, cast, greaterEqual, matmul, multiply, split, unstack, type Tensor } from '../../graph/index.js';
-import { Module, Parameter, weightInitializer, zeros, type Initializer } from '../../nn/index.js';
+import {
+  biasInitializer,
+  Module,
+  Parameter,
+  weightInitializer,
+  zeros,
+  type Initializer,
+} from '../../nn/index.js';
 import { activations, type ActivationName } from '../activations.js';
 import type { ExpertBank, ExpertRows } from '../expert-bank.js';
 import type { FeedForwardContext, TokenCost } from '../feed-forward.js';
 import type { Kind } from '../kind.js';
 import { activationSchema, rate } from '../options.js';
+import { depthScaledNormal } from '../sigma-moe-initialization.js';
 import type { SparseLayerSizes } from '../sizes.js';
 
 /** Settings of {@link FeedForwardBank}. */
@@ -40,6 +48,7 @@ export class FeedForwardBank extends Module implements ExpertBank {
     private readonly options: FeedForwardBankOptions,
     up: Initializer,
     down: Initializer,
+    biases: { readonly up: Initializer; readonly down: Initializer } = { up: zeros, down: zeros },
   ) {
     super();
     const { numExperts, hiddenSize, intermediateSize, activation, bias = false } = options;
@@ -49,8 +58,8 @@ export class FeedForwardBank extends Module implements ExpertBank {
       : undefined;
     this.up = new Parameter([numExperts, hiddenSize, intermediateSize], up);
     this.down = new Parameter([numExperts, intermediateSize, hiddenSize], down);
-    this.upBias = bias ? new Parameter([numExperts, intermediateSize], zeros, false) : undefined;
-    this.downBias = bias ? new Parameter([numExperts, hiddenSize], zeros, false) : undefined;
+    this.upBias = bias ? new Parameter([numExperts, intermediateSize], biases.up, false) : undefined;
+    this.downBias = bias ? new Parameter([numExperts, hiddenSize], biases.down, false) : undefined;
   }
 
   get costPerRow(): TokenCost {
@@ -109,15 +118,41 @@ const schema = z.strictObject({
   expertDropout: rate.default(0),
   /** The model's own when absent. */
   bias: z.boolean().optional(),
+  /**
+   * `model`: the model's own rule, each expert for itself. `sigmaMoe` (arXiv 2310.10837 §5): up `N(0, c²/hiddenSize)`,
+   * down `N(0, c²/(numExperts · intermediateSize))`, c = √(2 / numLayers): all experts together start as the one dense
+   * network that they stand for. `sigmaMoeStandard`, its ablation: down `N(0, c²/intermediateSize)`.
+   */
+  initialization: z.enum(['model', 'sigmaMoe', 'sigmaMoeStandard']).default('model'),
 });
 
 /** `feedForward` in a recipe. */
 export const feedForward: Kind<typeof schema, SparseLayerSizes, ExpertBank & Module> = {
   schema,
-  create: ({ activation, bias, expertDropout }, sizes) =>
-    new FeedForwardBank(
-      { ...sizes, expertDropout, activation: activation ?? sizes.activation, bias: bias ?? sizes.bias },
-      weightInitializer(sizes.initialization, sizes.hiddenSize),
-      weightInitializer(sizes.outputInitialization, sizes.intermediateSize),
-    ),
+  create: ({ activation, bias, expertDropout, initialization }, sizes) => {
+    const { numExperts, numLayers, hiddenSize, intermediateSize } = sizes;
+    const options = {
+      ...sizes,
+      expertDropout,
+      activation: activation ?? sizes.activation,
+      bias: bias ?? sizes.bias,
+    };
+    if (initialization === 'model') {
+      return new FeedForwardBank(
+        options,
+        weightInitializer(sizes.initialization, hiddenSize),
+        weightInitializer(sizes.outputInitialization, intermediateSize),
+        {
+          up: biasInitializer(sizes.initialization, hiddenSize),
+          down: biasInitializer(sizes.outputInitialization, intermediateSize),
+        },
+      );
+    }
+    const width = initialization === 'sigmaMoe' ? numExperts * intermediateSize : intermediateSize;
+    return new FeedForwardBank(
+      options,
+      depthScaledNormal(numLayers, hiddenSize),
+      depthScaledNormal(numLayers, width),
+    );
+  },
 };

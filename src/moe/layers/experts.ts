@@ -3,7 +3,7 @@
  * @module
  */
 import { z } from 'zod';
-import { Module, weightInitializer } from '../../nn/index.js';
+import { Linear, Module, weightInitializer } from '../../nn/index.js';
 import { DenseFeedForward } from '../dense.js';
 import { dispatchKinds, dispatchSchema } from '../dispatch/index.js';
 import { bankKinds, expertsSchema } from '../experts/index.js';
@@ -31,11 +31,18 @@ const schema = z
     experts: expertsSchema.prefault({ kind: 'feedForward' }),
     /** Experts that every token visits beside the chosen ones (DeepSeekMoE): one network of this width. */
     sharedIntermediateSize: size.nullable().default(null),
+    /** Weigh the shared network by a sigmoid of the token (Qwen1.5-MoE): `σ(w · x) shared(x)`. */
+    sharedGate: z.boolean().default(false),
   })
-  .superRefine(({ topK, numExperts }, context) => {
+  .superRefine((options, context) => {
+    const refuse = (path: string, message: string): void =>
+      context.addIssue({ code: 'custom', path: [path], message });
+    const { topK, numExperts } = options;
     if (numExperts >= 1 && topK > numExperts) {
-      const message = `topK ${topK} is more than numExperts ${numExperts}; choose 1 … ${numExperts}`;
-      context.addIssue({ code: 'custom', path: ['topK'], message });
+      refuse('topK', `topK ${topK} is more than numExperts ${numExperts}; choose 1 … ${numExperts}`);
+    }
+    if (options.sharedGate && options.sharedIntermediateSize === null) {
+      refuse('sharedGate', 'there is no shared expert to weigh; set sharedIntermediateSize');
     }
   });
 
@@ -60,6 +67,15 @@ export const experts: Kind<typeof schema, LayerSizes, FeedForward & Module> = {
       dispatch: createKind(dispatchKinds, options.dispatch, sizes),
       experts: createKind(bankKinds, options.experts, sizes),
       ...(sharedIntermediateSize === null ? {} : { shared: createShared(layer, sharedIntermediateSize) }),
+      ...(options.sharedGate
+        ? {
+            sharedGate: new Linear(
+              layer.hiddenSize,
+              1,
+              weightInitializer(layer.initialization, layer.hiddenSize),
+            ),
+          }
+        : {}),
     });
   },
 };

@@ -4,9 +4,12 @@
  */
 import { kindUnion } from '../kind.js';
 import { experts } from './experts.js';
+import { productKey } from './product-key-memory.js';
+import { stratified } from './stratified.js';
+import { topKActivation } from './top-k-activation.js';
 
 /** All kinds of sparse layers. */
-export const layerKinds = [experts] as const;
+export const layerKinds = [experts, stratified, topKActivation, productKey] as const;
 
 /** Options of sparse layers by `kind`. */
 export const layerSchema = kindUnion(layerKinds);

@@ -80,7 +80,9 @@ async function openSequence(
 ): Promise<{ sequence: BatchSequence; name: string; close: () => void }> {
   const shape = { batchSize: flags.batchSize, contextLength: model.options.contextLength };
   if (flags.data !== undefined) {
-    return { ...(await openTextForEvaluation(flags.data, tokenizer, shape, flags.cache)), name: flags.data };
+    const order = model.memoryLengths ? 'stream' : 'sequential';
+    const opened = await openTextForEvaluation(flags.data, tokenizer, shape, flags.cache, order);
+    return { ...opened, name: flags.data };
   }
   if (!existsSync(join(path, 'recipe.json'))) {
     throw new Error(`${path} is a model folder without a recipe: say what to measure it on with --data FILE`);

@@ -18,6 +18,7 @@ export { PaddedLines, PaddedValidation } from './batches/padded-lines.js';
 export { RandomWindows } from './batches/random-windows.js';
 export { SequentialWindows } from './batches/sequential-windows.js';
 export { ShuffledWindows } from './batches/shuffled-windows.js';
+export { StreamSequence, StreamWindows } from './batches/stream-windows.js';
 export { MemoryTokens, type TokenSource } from './batches/token-source.js';
 export { CldrCorpus, type CldrCorpusOptions, type CldrLine } from './cldr/corpus.js';
 export { cldrLanguages, type Language } from './cldr/languages.js';

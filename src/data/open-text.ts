@@ -1,7 +1,9 @@
+import type { BatchSource } from './batches/batch.js';
 import { RandomWindows } from './batches/random-windows.js';
 import { SequentialWindows } from './batches/sequential-windows.js';
 import { ShuffledWindows } from './batches/shuffled-windows.js';
-import { checkLength } from './batches/token-source.js';
+import { StreamSequence, StreamWindows } from './batches/stream-windows.js';
+import { checkLength, type TokenSource } from './batches/token-source.js';
 import type { OpenData, OpenDataOptions } from './open.js';
 import type { TextConfig } from './schema.js';
 import { findText } from './text/text-corpus.js';
@@ -40,11 +42,11 @@ export async function openText(
         `the validation text of ${config.path} has ${validation.length} tokens: nothing can be predicted`,
       );
     }
-    const Order = config.order === 'random' ? RandomWindows : ShuffledWindows;
+    const Sequence = config.order === 'stream' ? StreamSequence : SequentialWindows;
     return {
       tokenizer,
-      train: new Order(train, options),
-      validation: () => new SequentialWindows(validation, { ...options, pad: tokenizer.special.pad ?? 0 }),
+      train: createOrder(config.order, train, options, `the training text of ${config.path}`),
+      validation: () => new Sequence(validation, { ...options, pad: tokenizer.special.pad ?? 0 }),
       provenance: all
         .map(({ path, start, end, size }) => `${path} (bytes ${start} to ${end} of ${size})`)
         .join('; '),
@@ -53,6 +55,22 @@ export async function openText(
   } catch (error) {
     close();
     throw error;
+  }
+}
+
+function createOrder(
+  order: TextConfig['order'],
+  tokens: TokenSource,
+  options: OpenDataOptions,
+  name: string,
+): BatchSource {
+  switch (order) {
+    case 'random':
+      return new RandomWindows(tokens, options);
+    case 'shuffled':
+      return new ShuffledWindows(tokens, options);
+    case 'stream':
+      return new StreamWindows(tokens, options, name);
   }
 }
 

@@ -38,6 +38,7 @@ const configs: Record<string, DataConfigInput> = {
     order: 'shuffled',
     tokenizer: { kind: 'bpe', vocabSize: 300 },
   },
+  'text as a stream': { kind: 'text', path, order: 'stream' },
   'text, characters': { kind: 'text', path, validationFraction: 0.3, tokenizer: { kind: 'character' } },
 };
 

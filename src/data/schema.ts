@@ -54,9 +54,11 @@ const cldrSchema = z
 
 /** How training windows are taken from a text. */
 const textOrder = z
-  .enum(['random', 'shuffled'])
+  .enum(['random', 'shuffled', 'stream'])
   .default('random')
-  .describe('random: windows that start anywhere; shuffled: epochs of consecutive windows');
+  .describe(
+    'random: windows that start anywhere; shuffled: epochs of consecutive windows; stream: each row reads on where it stopped',
+  );
 const validationFraction = z
   .number()
   .gt(0)

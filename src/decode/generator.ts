@@ -26,10 +26,10 @@ export class Generator {
 
   private constructor(
     private readonly program: Program<'logits'>,
-    contextLength: number,
+    windowLength: number,
   ) {
-    this.window = new Int32Array(contextLength);
-    this.mask = new Uint8Array(contextLength);
+    this.window = new Int32Array(windowLength);
+    this.mask = new Uint8Array(windowLength);
   }
 
   /** @param weights every parameter of the model by name. */
@@ -38,18 +38,19 @@ export class Generator {
     weights: Iterable<readonly [string, Float32Array]>,
     runtime: RuntimeOptions = {},
   ): Promise<Generator> {
-    const { contextLength } = model.options;
-    const tokens = input('tokens', 'int32', [1, contextLength]);
-    const mask = cast(input('mask', 'bool', [1, contextLength]), 'float32');
+    // With a memory: as many tokens as it and a segment hold, as one segment.
+    const { windowLength } = model;
+    const tokens = input('tokens', 'int32', [1, windowLength]);
+    const mask = cast(input('mask', 'bool', [1, windowLength]), 'float32');
     const logitRows = input('last', 'int32', [1]);
     const { logits } = model.forward({ tokens, mask, logitRows }, evaluationContext());
     const program = (await compile({ logits }, runtime)).bindKnown(weights);
-    return new Generator(program, contextLength);
+    return new Generator(program, windowLength);
   }
 
   /**
    * Continues a prompt token by token.
-   * @param prompt at least one id; only its last `contextLength` count.
+   * @param prompt at least one id; only its last `windowLength` (of the model) count.
    * @throws RangeError if the prompt is empty.
    */
   async *generate(prompt: ArrayLike<number>, options: GenerationOptions): AsyncGenerator<number> {

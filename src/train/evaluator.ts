@@ -9,7 +9,8 @@ import type { LanguageModel } from '../models/index.js';
 import { bitsPerByte, perplexity } from '../metrics/index.js';
 import { evaluationContext } from '../nn/index.js';
 import { compile, type Program, type RuntimeOptions } from '../runtime/index.js';
-import { batchFeeds, traceObjective } from './language-modelling.js';
+import { batchFeeds, memoryLength, requireContinuation, traceObjective } from './language-modelling.js';
+import { SegmentBuffers } from './segment-buffers.js';
 import type { RoutedLayer } from './step-program.js';
 
 /** Result of an evaluation. */
@@ -41,6 +42,8 @@ export interface EvaluatedBatch {
 export class Evaluator {
   private constructor(
     private readonly program: Program,
+    private readonly model: LanguageModel,
+    private readonly memory: SegmentBuffers | undefined,
     /** Layers that route, in the order of {@link EvaluationReport.loads}. */
     readonly routedLayers: readonly RoutedLayer[],
   ) {}
@@ -52,21 +55,23 @@ export class Evaluator {
     shape: BatchShape,
     runtime: RuntimeOptions,
   ): Promise<Evaluator> {
-    const { tokenLoss, records } = traceObjective(model, shape, evaluationContext(), true);
-    const outputs: Record<string, Tensor> = { tokenLoss };
+    const { tokenLoss, records, memory } = traceObjective(model, shape, evaluationContext(), true);
+    const outputs: Record<string, Tensor> = { tokenLoss, ...memory };
     for (const { name, experts, load, dropped } of records) {
       outputs[`experts.${name}`] = experts;
       outputs[`load.${name}`] = load;
       outputs[`dropped.${name}`] = dropped;
     }
     const program = (await compile(outputs, runtime)).bindKnown(weights);
-    return new Evaluator(program, records);
+    const buffers = SegmentBuffers.create(model, shape.batchSize, memoryLength(model, false));
+    return new Evaluator(program, model, buffers, records);
   }
 
   /**
    * Runs over a validation sequence.
    * @param maxBatches stop after this many batches; all when null.
    * @param observe called with every batch; its arrays are reused by the next.
+   * @throws RangeError if there is nothing to predict, or the model has a memory and the sequence is no stream.
    */
   async evaluate(
     sequence: BatchSequence,
@@ -74,6 +79,8 @@ export class Evaluator {
     maxBatches: number | null = null,
     observe?: (evaluated: EvaluatedBatch) => void,
   ): Promise<EvaluationReport> {
+    requireContinuation(this.model, sequence, 'validation batches');
+    this.memory?.reset();
     let tokens = 0;
     let bytes = 0;
     const loads = this.routedLayers.map(({ numExperts }) => new Array<number>(numExperts).fill(0));
@@ -85,7 +92,9 @@ export class Evaluator {
       // A second Ctrl-C must not wait for the end of a long evaluation.
       await nextTurn();
       this.program.bindKnown(Object.entries(batchFeeds(batch)));
+      this.memory?.bind(this.program);
       const results = await this.program.run();
+      this.memory?.advance();
       const tokenLoss = results['tokenLoss'] as Float32Array;
       for (const value of tokenLoss) total += value;
       const predicted = batch.targets.filter((target) => target >= 0);

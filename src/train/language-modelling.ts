@@ -3,7 +3,14 @@
  * @module
  */
 import { add, cast, greaterEqual, input, maximum, multiply, reshape, type Tensor } from '../graph/index.js';
-import { totalAuxiliaryLoss, type LanguageModel, type LanguageModelOutput } from '../models/index.js';
+import {
+  memoryInputs,
+  memoryOutputs,
+  totalAuxiliaryLoss,
+  type LanguageModel,
+  type LanguageModelOutput,
+} from '../models/index.js';
+import { SegmentBuffers } from './segment-buffers.js';
 import { crossEntropy, maskedMean, type TraceContext } from '../nn/index.js';
 import type { Batch, BatchShape } from '../data/index.js';
 import type { Buffers } from '../runtime/index.js';
@@ -19,6 +26,8 @@ export interface TracedObjective {
   readonly losses: LanguageModelOutput['losses'];
   readonly records: LanguageModelOutput['records'];
   readonly updates: LanguageModelOutput['updates'];
+  /** What {@link SegmentBuffers} take from one segment to the next; empty without a memory. */
+  readonly memory: Readonly<Record<string, Tensor>>;
 }
 
 /**
@@ -32,15 +41,17 @@ export function traceObjective(
   padded: boolean,
   dtype: 'float32' | 'float64' = 'float32',
 ): TracedObjective {
+  const length = memoryLength(model, context.training);
   const size = [shape.batchSize, shape.contextLength];
   const count = shape.batchSize * shape.contextLength;
   const tokens = input('tokens', 'int32', size);
   const targets = reshape(input('targets', 'int32', size), [count]);
-  const { logits, records, losses, updates } = model.forward(
+  const { logits, records, losses, updates, memory } = model.forward(
     // An input that no layer asks for is no part of the program.
     {
       tokens,
       languages: input('languages', 'int32', size),
+      memory: memoryInputs(model.options, shape.batchSize, length, dtype),
       ...(padded ? { mask: cast(input('mask', 'bool', size), dtype) } : {}),
     },
     context,
@@ -56,7 +67,28 @@ export function traceObjective(
     losses,
     records,
     updates,
+    memory: memory ? SegmentBuffers.outputs(memoryOutputs(memory)) : {},
   };
+}
+
+/** Tokens before a segment that a model remembers; 0 for models without a memory. */
+export function memoryLength({ memoryLengths }: LanguageModel, training: boolean): number {
+  return memoryLengths?.[training ? 'training' : 'evaluation'] ?? 0;
+}
+
+/**
+ * Refuses batches that do not go on where those before ended, for models whose memory holds what came before.
+ * @throws RangeError
+ */
+export function requireContinuation(
+  model: LanguageModel,
+  { continues = false }: { readonly continues?: boolean },
+  what: string,
+): void {
+  if (model.memoryLengths === undefined || continues) return;
+  throw new RangeError(
+    `segment recurrence needs data.order stream: ${what} of other orders do not go on where those before ended`,
+  );
 }
 
 /** A batch as the feeds of a traced objective. */

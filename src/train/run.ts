@@ -46,7 +46,9 @@ function arrays(trainer: Trainer): { model: NamedTensor[]; optimizer: NamedTenso
       return { name: `${state}.${name}`, dtype: 'F32', shape: shapes.get(name)!, data };
     }),
   );
-  return { model: namedTensors(shapes, weights.all), optimizer };
+  // Read anew for every save: the arrays of the memory take turns.
+  const memory = [...trainer.memory].map(([name, array]): NamedTensor => ({ name, dtype: 'F32', ...array }));
+  return { model: namedTensors(shapes, weights.all), optimizer: [...optimizer, ...memory] };
 }
 
 /**

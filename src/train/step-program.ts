@@ -14,7 +14,8 @@ import {
   type StateUpdate,
 } from '../nn/index.js';
 import { compile, type Buffers, type Program, type RuntimeOptions } from '../runtime/index.js';
-import { traceObjective } from './language-modelling.js';
+import { memoryLength, traceObjective } from './language-modelling.js';
+import { SegmentBuffers } from './segment-buffers.js';
 
 /** What one batch taught. */
 export interface BatchReport {
@@ -61,6 +62,8 @@ export class StepProgram {
     readonly routedLayers: readonly RoutedLayer[],
     /** State without a gradient by its parameter's name, with the observations of each layer that has it. */
     private readonly states: ReadonlyMap<string, StateRule>,
+    /** What layers remember of the batches before; absent for models without a memory. */
+    readonly memory: SegmentBuffers | undefined,
   ) {}
 
   /**
@@ -83,7 +86,11 @@ export class StepProgram {
       names.map((name) => parameters.get(name)!.tensor),
     );
     const auxiliary = new Map<string, string[]>();
-    const outputs: Record<string, Tensor> = { loss: traced.loss, taskLoss: traced.taskLoss };
+    const outputs: Record<string, Tensor> = {
+      loss: traced.loss,
+      taskLoss: traced.taskLoss,
+      ...traced.memory,
+    };
     for (const { name, layerIndex, value } of traced.losses) {
       outputs[`${name}.${layerIndex}`] = value;
       auxiliary.set(name, [...(auxiliary.get(name) ?? []), `${name}.${layerIndex}`]);
@@ -117,14 +124,21 @@ export class StepProgram {
       [...auxiliary],
       traced.records,
       states,
+      SegmentBuffers.create(model, shape.batchSize, memoryLength(model, true)),
     );
   }
 
-  /** @param batchNumber counts all batches of the run: it names the noise. */
-  async run(feeds: Buffers, batchNumber: number): Promise<BatchReport> {
+  /**
+   * @param batchNumber counts all batches of the run: it names the noise.
+   * @param restarts whether rows begin anew: what layers remember is forgotten before.
+   */
+  async run(feeds: Buffers, batchNumber: number, restarts = false): Promise<BatchReport> {
     this.noise.fill(this.seed, batchNumber, this.noiseBuffers);
     this.program.bindKnown(Object.entries(feeds));
+    if (restarts) this.memory?.reset();
+    this.memory?.bind(this.program);
     const results = await this.program.run();
+    this.memory?.advance();
     const first = (name: string): number => Number(results[name][0]);
     const mean = (names: readonly string[]): number =>
       names.reduce((sum, name) => sum + first(name), 0) / names.length;

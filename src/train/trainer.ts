@@ -13,8 +13,9 @@ import type { TrainOptions } from './config.js';
 import { Evaluator, type EvaluationReport } from './evaluator.js';
 import { FlatPass, flatScalar, flatVector, SumOfSquares } from './flat-pass.js';
 import { createWeights, type Weights } from './freeze.js';
-import { batchFeeds } from './language-modelling.js';
+import { batchFeeds, requireContinuation } from './language-modelling.js';
 import type { Optimizer } from './optimizer.js';
+import type { MemoryArray } from './segment-buffers.js';
 import { createOptimizer } from './optimizers/index.js';
 import { learningRateAt } from './schedule.js';
 import { averageArrays, StepProgram, type BatchReport, type RoutedLayer } from './step-program.js';
@@ -33,7 +34,7 @@ export interface StepReport extends BatchReport {
   readonly warnings: readonly CollapseWarning[];
 }
 
-/** Position of a run, as JSON: with the weights and the optimiser's arrays it is everything. */
+/** Position of a run, as JSON: with the weights, the optimiser's arrays and the memory it is everything. */
 export interface TrainerState {
   readonly step: number;
   readonly tokens: number;
@@ -80,9 +81,11 @@ export class Trainer {
   /**
    * Compiles the step and starts the weights.
    * @throws DeviceError if the device is not available.
+   * @throws RangeError if the model has a memory and the batches do not go on where those before ended.
    */
   static async create(parts: TrainerParts): Promise<Trainer> {
     const { model, data, options, seed, padded } = parts;
+    requireContinuation(model, data.train, 'training batches');
     const parameters = nameParameters(model);
     // Weights, gradients and two moments; with accumulation a second set of gradients.
     const arenas = options.accumulation === 1 ? 4 : 5;
@@ -145,6 +148,11 @@ export class Trainer {
     return this.optimizer.state;
   }
 
+  /** What layers remember of the batches before, by name: a part of the run's position. Empty without a memory. */
+  get memory(): ReadonlyMap<string, MemoryArray> {
+    return this.program.memory?.arrays ?? new Map<string, MemoryArray>();
+  }
+
   /** Layers that route, in the order in which reports list loads. */
   get routedLayers(): readonly RoutedLayer[] {
     return this.program.routedLayers;
@@ -180,7 +188,8 @@ export class Trainer {
         batch.targets.reduce((count, target) => count + Number(target >= 0), 0) / batch.targets.length,
       );
       const fetched = performance.now();
-      reports.push(await this.program.run(batchFeeds(batch), this.step_ * options.accumulation + part));
+      const number = this.step_ * options.accumulation + part;
+      reports.push(await this.program.run(batchFeeds(batch), number, batch.restarts));
       milliseconds.data += fetched - begin;
       milliseconds.session += performance.now() - fetched;
       await this.accumulate(part, weights[part]);
@@ -255,7 +264,7 @@ export class Trainer {
     };
   }
 
-  /** Continues from `state()`; weights and optimiser arrays are restored in place by the caller. */
+  /** Continues from `state()`; weights, optimiser arrays and memory are restored in place by the caller. */
   restore(state: TrainerState): void {
     this.step_ = state.step;
     this.tokens_ = state.tokens;

@@ -19,6 +19,8 @@ export interface Batch {
   readonly mask: Uint8Array;
   /** Index of each token's language, where the corpus knows languages; 0 for padding. */
   readonly languages?: Int32Array;
+  /** Of sources with {@link BatchSource.continues}: true where rows begin anew, at the start of an epoch. */
+  readonly restarts?: boolean;
 }
 
 /** A reader's position: plain JSON. */
@@ -28,6 +30,8 @@ export type BatchState = Readonly<Record<string, string | number>>;
 export interface BatchSource {
   readonly batchSize: number;
   readonly contextLength: number;
+  /** Whether each row goes on where the same row of the batch before ended, as segment recurrence needs. */
+  readonly continues?: boolean;
   /** The next batch, in arrays that the following call overwrites. */
   next(): Batch;
   /** The position, as JSON. It is cheap: save it with every checkpoint. */
@@ -43,6 +47,8 @@ export interface BatchSource {
 export interface BatchSequence extends Iterable<Batch> {
   readonly batchSize: number;
   readonly contextLength: number;
+  /** Whether each row goes on where the same row of the batch before ended; the first batch begins anew. */
+  readonly continues?: boolean;
   /** Number of batches. */
   readonly batchCount: number;
   /** Number of targets that count, over all batches. */

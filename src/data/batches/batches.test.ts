@@ -9,6 +9,7 @@ import { permute } from './permutation.js';
 import { RandomWindows } from './random-windows.js';
 import { SequentialWindows } from './sequential-windows.js';
 import { ShuffledWindows } from './shuffled-windows.js';
+import { StreamSequence, StreamWindows } from './stream-windows.js';
 import { MemoryTokens } from './token-source.js';
 
 const counting = (length: number, fingerprint = 'counting'): MemoryTokens =>
@@ -27,6 +28,7 @@ const lines = { ...shape, fingerprint: 'cldr', tokenizer };
 const sources: Record<string, () => BatchSource> = {
   'random windows': () => new RandomWindows(counting(1000), { ...shape, seed: 3 }),
   'shuffled windows': () => new ShuffledWindows(counting(1000), { ...shape, seed: 3 }),
+  stream: () => new StreamWindows(counting(1000), shape),
   'packed lines': () => new PackedLines(corpus, lines),
   'padded lines': () => new PaddedLines(corpus, lines),
 };
@@ -68,7 +70,7 @@ describe.each(Object.entries(sources))('%s', (_, open) => {
     expect(() => source.restore({ ...state, batchSize: 8 })).toThrow('batchSize was 8 and is 4');
     expect(() => source.restore({ ...state, corpus: 'other' })).toThrow(/corpus was "other"/);
     expect(() => source.restore({})).toThrow(/order was no value/);
-    const counter = Object.keys(state).find((key) => /step|windows|line/.test(key))!;
+    const counter = Object.keys(state).find((key) => /step|windows|batches|line/.test(key))!;
     expect(() => source.restore({ ...state, [counter]: -1 })).toThrow(
       `no valid ${counter}: expected a count, found -1`,
     );
@@ -106,6 +108,73 @@ describe('random windows', () => {
     expect(() => new RandomWindows(counting(99), { batchSize: 0, contextLength: 8, seed: 1 })).toThrow(
       'batchSize must be a positive integer, not 0',
     );
+  });
+});
+
+describe('a stream', () => {
+  it('reads on row by row, restarts with every epoch, and says so', () => {
+    // 9 windows of 3 for 2 rows: 4 batches an epoch, and the last window stays out.
+    const source = new StreamWindows(counting(30), { batchSize: 2, contextLength: 3 });
+    expect([source.batchCount, source.continues]).toEqual([4, true]);
+    const batches = Array.from({ length: 9 }, () => copy(source.next()));
+    expect(batches.map(({ restarts }) => restarts)).toEqual([
+      true,
+      false,
+      false,
+      false,
+      true,
+      false,
+      false,
+      false,
+      true,
+    ]);
+    const row = (which: number): number[] =>
+      batches.slice(0, 4).flatMap(({ tokens }) => [...tokens.slice(3 * which, 3 * which + 3)]);
+    expect(row(0)).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]);
+    expect(row(1)).toEqual([12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23]);
+    for (let at = 0; at < 4; at++) expect(batches[at + 4]).toEqual(batches[at]);
+    for (const { tokens, targets } of batches)
+      expect([...targets]).toEqual(Array.from(tokens, (id) => id + 1));
+  });
+  it('takes a source that just fits and refuses a shorter one', () => {
+    expect(new StreamWindows(counting(7), { batchSize: 2, contextLength: 3 }).batchCount).toBe(1);
+    expect(() => new StreamWindows(counting(6), { batchSize: 2, contextLength: 3 })).toThrow(
+      'the corpus has 6 tokens, but a stream of 2 rows of 3 needs at least 7',
+    );
+  });
+  it.each([
+    [2, 5, 4],
+    [30, 4, 3],
+    [31, 3, 5],
+    [9, 8, 4],
+    [100, 1, 7],
+  ])(
+    'of %i tokens predicts each but the first once, in %i rows of %i',
+    (length, batchSize, contextLength) => {
+      const sequence = new StreamSequence(counting(length), { batchSize, contextLength, pad: 7 });
+      const seen: number[] = [];
+      const rows = Array.from({ length: batchSize }, (): number[] => []);
+      let batches = 0;
+      for (const { tokens, targets, mask } of sequence) {
+        batches++;
+        targets.forEach((target, at) => {
+          expect(mask[at]).toBe(Number(target !== ignoredTarget));
+          if (target === ignoredTarget) expect(tokens[at]).toBe(7);
+          else {
+            expect(target).toBe(tokens[at] + 1);
+            seen.push(target);
+            rows[Math.floor(at / contextLength)]!.push(target);
+          }
+        });
+      }
+      expect(seen.sort((a, b) => a - b)).toEqual(Array.from({ length: length - 1 }, (_, i) => i + 1));
+      expect([sequence.batchCount, sequence.targetCount]).toEqual([batches, length - 1]);
+      // Each row is one slice without gaps, whatever the number of batches.
+      for (const row of rows) expect(row).toEqual(row.map((_, i) => row[0]! + i));
+    },
+  );
+  it('of one token has nothing to predict', () => {
+    expect(() => new StreamSequence(counting(1), shape)).toThrow('nothing can be predicted');
   });
 });
 

@@ -2,7 +2,7 @@
  * `npm run bench`: ours and the peers in turn, in one run, as ratios. Peers run where they are installed (see
  * bench/peers/README.md); without them only our own figures are printed.
  *
- *   npm run bench -- [--rounds 3] [--threads 2] [--python PATH] [--no-peers] [--json]
+ *   npm run bench -- [--rounds 3] [--threads 2] [--python PATH] [--no-peers] [--no-routers] [--json]
  */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
@@ -89,6 +89,16 @@ for (const [what, contestants] of Object.entries(contests)) {
 say('rate of the expert products, and memory over 2,000 steps');
 results.gemm = run(process.execPath, [here('gemm.mjs'), '--threads', threads]);
 results.memory = run(process.execPath, [here('memory.mjs')]);
+if (!process.argv.includes('--no-routers')) {
+  say('the step with every router, as a ratio to plain Switch (--no-routers leaves it out)');
+  const { stdout, status } = spawnSync(
+    process.execPath,
+    [here('routers.mjs'), '--threads', threads, '--json'],
+    { encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] },
+  );
+  if (status !== 0) throw new Error('routers.mjs failed');
+  results.routers = JSON.parse(stdout);
+}
 results.machine = {
   cpu: cpus()[0]?.model,
   cores: cpus().length,
@@ -123,6 +133,11 @@ if (asJson) {
     `expert products             ${results.gemm.expertGflops.toFixed(0)} of ${results.gemm.bestGflops.toFixed(0)} GFLOP/s (${(100 * results.gemm.share).toFixed(0)} %)`,
     `products and AdamW's bytes  ${(results.gemm.productMs + results.gemm.optimizerFloorMs).toFixed(0)} ms of a step as they run here; ${results.gemm.floorMs.toFixed(0)} ms if all ran at the best rate`,
     `memory                      ${(results.memory.rssAfter100 / 1e6).toFixed(0)} MB after 100 steps, ${(results.memory.rssAfterAll / 1e6).toFixed(0)} MB after ${results.memory.steps}; ${results.memory.sessions} sessions, ${results.memory.sessionsOpenedLater} of them after the first step`,
+    '',
+    ...(results.routers ?? []).map(
+      ({ name, ratio, flopsRatio }) =>
+        `${name.padEnd(28)}${ratio.toFixed(2)} × the Switch step, FLOPs × ${flopsRatio.toFixed(2)}`,
+    ),
     '',
     'peer / ours: ratio of medians of paired rounds (ratio of lowest times); above 1 means that we are faster.',
   );

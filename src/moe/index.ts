@@ -18,8 +18,22 @@ export type {
   RoutingRecord,
   TokenCost,
 } from './feed-forward.js';
-export { balanceLoss, chosenShares, expertLoad, routerZLoss } from './losses.js';
+export {
+  balanceLoss,
+  chosenShares,
+  entropyLoss,
+  expertLoad,
+  importanceLoss,
+  loadLoss,
+  routerZLoss,
+  type BalanceForm,
+  type NoisyDecision,
+} from './losses.js';
 export type { Router, RouterModule, Routing } from './router.js';
+export { BiasBalancedRouter, type BiasBalancedOptions } from './routers/bias-balanced.js';
+export { NoisyTopKRouter, type NoisyTopKOptions } from './routers/noisy-top-k.js';
+export { SigmoidRouter, type SigmoidRouterOptions } from './routers/sigmoid.js';
+export { SinkhornRouter, type SinkhornRouterOptions } from './routers/sinkhorn.js';
 export { SoftmaxTopKRouter, type SoftmaxTopKOptions } from './routers/softmax-top-k.js';
 export { routingRecord, SparseLayer, type SparseLayerParts } from './sparse-layer.js';
 export { activationSchema } from './options.js';

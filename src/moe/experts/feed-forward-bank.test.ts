@@ -1,13 +1,13 @@
 import { expect, test } from 'vitest';
 import { randomNumbers } from '../../../test/support/gradient-check.js';
-import { layerContext } from '../../../test/support/moe-context.js';
+import { layerContext, layerSizes } from '../../../test/support/moe-context.js';
 import { distance, randomParameters, run } from '../../../test/support/numbers.js';
 import { expertWeights, referenceExpert } from '../../../test/support/reference-moe.js';
 import { input } from '../../graph/index.js';
-import { nameParameters, normal } from '../../nn/index.js';
+import { nameParameters, normal, streamKey } from '../../nn/index.js';
 import { activations, type ActivationName } from '../activations.js';
 import { expertBankConformance } from '../expert-bank.case.js';
-import { FeedForwardBank } from './feed-forward-bank.js';
+import { feedForward, FeedForwardBank } from './feed-forward-bank.js';
 
 function check(activation: ActivationName, bias: boolean): void {
   expertBankConformance({
@@ -62,4 +62,29 @@ test('biases start at zero, weights by their own rules', () => {
   const bias = new Float32Array(10).fill(9);
   bank.upBias!.initializer(1, bias);
   expect([...bias]).toEqual(new Array<number>(10).fill(0));
+});
+
+test.each([
+  // c² = 2 / 8. Up reads 50 numbers; down reads 20 of one expert, or 16 · 20 of them all.
+  ['sigmaMoe', Math.sqrt(0.25 / 50), Math.sqrt(0.25 / 320)],
+  ['sigmaMoeStandard', Math.sqrt(0.25 / 50), Math.sqrt(0.25 / 20)],
+  ['model', 1, 1],
+])('%s weights start with the spread of their rule', (initialization, up, down) => {
+  const sizes = {
+    ...layerSizes(50, 20),
+    numExperts: 16,
+    topK: 4,
+    numLayers: 8,
+    activation: 'swiglu' as const,
+  };
+  const options = feedForward.schema.parse({ kind: 'feedForward', initialization });
+  const spreads = [...feedForward.create(options, sizes).parameters()].map(([name, parameter]) => {
+    const numbers = new Float32Array(parameter.size);
+    parameter.initializer(streamKey(name), numbers);
+    return [name, Math.sqrt(numbers.reduce((total, x) => total + x * x, 0) / numbers.length)] as const;
+  });
+  expect(spreads.map(([name]) => name)).toEqual(['gate', 'up', 'down']);
+  for (const [name, spread] of spreads) {
+    expect(Math.abs(spread / (name === 'down' ? down : up) - 1), name).toBeLessThan(0.02);
+  }
 });

@@ -16,7 +16,7 @@ import {
 import { input } from '../../graph/index.js';
 import { nameParameters, NoiseInputs, normal, streamKey } from '../../nn/index.js';
 import { routerConformance, type RouterSizes } from '../router.case.js';
-import { NoisyTopKRouter, noisyTopK, type NoisyTopKOptions } from './noisy-top-k.js';
+import { NoisyTopKRouter, noisyTopK } from './noisy-top-k.js';
 
 const normalCdf = (x: number): number =>
   Math.abs(x) > 5.5 ? (x > 0 ? 1 : 0) : 0.5 * (1 + errorFunction(x / Math.SQRT2));

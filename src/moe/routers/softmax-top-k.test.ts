@@ -1,16 +1,21 @@
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { randomNumbers } from '../../../test/support/gradient-check.js';
 import { layerContext } from '../../../test/support/moe-context.js';
 import { distance, run } from '../../../test/support/numbers.js';
 import { matrix, referenceRouting } from '../../../test/support/reference-moe.js';
+import { entropyOf, logitsOf, picked } from '../../../test/support/reference-router.js';
 import { input } from '../../graph/index.js';
-import { nameParameters, normal } from '../../nn/index.js';
+import { nameParameters, NoiseInputs, normal } from '../../nn/index.js';
 import { routerConformance, type RouterSizes } from '../router.case.js';
 import { SoftmaxTopKRouter, type SoftmaxTopKOptions } from './softmax-top-k.js';
 
 type Settings = Omit<Partial<SoftmaxTopKOptions>, keyof RouterSizes>;
 
-const subject = (name: string, settings: Settings): Parameters<typeof routerConformance>[0] => {
+const subject = (
+  name: string,
+  settings: Settings,
+  noise: Settings = { jitter: 0.1 },
+): Parameters<typeof routerConformance>[0] => {
   const create = (sizes: RouterSizes, more: Settings = {}): SoftmaxTopKRouter =>
     new SoftmaxTopKRouter(
       { ...sizes, balanceCoefficient: 0.01, zLossCoefficient: 1e-3, ...settings, ...more },
@@ -19,7 +24,7 @@ const subject = (name: string, settings: Settings): Parameters<typeof routerConf
   return {
     name,
     create: (sizes) => create(sizes),
-    createNoisy: (sizes) => create(sizes, { jitter: 0.1 }),
+    createNoisy: (sizes) => create(sizes, noise),
     reference: (sizes, inputs, { batchSize }) => {
       const { experts, gates, probabilities, balance, z } = referenceRouting(
         {
@@ -34,7 +39,19 @@ const subject = (name: string, settings: Settings): Parameters<typeof routerConf
           parameters: new Map([...inputs.parameters].map(([key, data]) => [`router.${key}`, data])),
         },
       );
-      return { experts, gates, probabilities, losses: { balance, z } };
+      const { balanceForm = 'paper', entropyCoefficient = 0, entropyOf: seen = 'all' } = settings;
+      const logits = logitsOf(inputs);
+      const entropy = entropyOf(seen === 'all' ? logits : picked(logits, experts), inputs.mask);
+      return {
+        experts,
+        gates,
+        probabilities,
+        losses: {
+          balance: balanceForm === 'paper' ? balance : balance / sizes.numExperts ** 2,
+          z,
+          ...(entropyCoefficient > 0 ? { entropy } : {}),
+        },
+      };
     },
     permuteExperts: (parameters, order, { hiddenSize }) => {
       const rows = matrix(parameters.get('classifier.weight')!, hiddenSize);
@@ -48,8 +65,21 @@ const subject = (name: string, settings: Settings): Parameters<typeof routerConf
 };
 
 routerConformance(subject('softmax, raw gates', {}));
-routerConformance(subject('softmax, normalised gates', { normalizeGates: true }));
+routerConformance(
+  subject('softmax, normalised gates', { normalizeGates: true }, { inputDropout: 0.3, logitNoise: 0.1 }),
+);
 routerConformance(subject('softmax, balanced per sequence', { group: 'sequence' }));
+routerConformance(
+  subject('softmax, losses as in σ-MoE’s code', {
+    normalizeGates: true,
+    balanceForm: 'releasedSigmaMoe',
+    entropyCoefficient: 1e-3,
+    entropyOf: 'selected',
+  }),
+);
+routerConformance(
+  subject('softmax, entropy of all logits', { entropyCoefficient: 1e-3 }, { exploration: 'sample' }),
+);
 
 test('raw gates are the probabilities; normalised gates sum to one', async () => {
   const hidden = input('hidden', 'float64', [7, 4]);
@@ -98,4 +128,75 @@ test('jitter multiplies the input by 1 ± ε', async () => {
     expect(actual.experts).toEqual(expected.experts.flat());
     expect(distance(actual.gates, expected.gates.flat())).toBeLessThan(1e-12);
   }
+});
+
+describe('exploration', () => {
+  const tokens = 4000;
+  /** One router on the same row again and again, in training. */
+  const draw = async (
+    topK: number,
+  ): Promise<{ experts: number[][]; gates: number[][]; shares: number[] }> => {
+    const router = new SoftmaxTopKRouter(
+      { hiddenSize: 2, numExperts: 3, topK, exploration: 'sample' },
+      normal(1),
+    );
+    nameParameters(router, 'float64');
+    const noise = new NoiseInputs();
+    const hidden = input('hidden', 'float64', [tokens, 2]);
+    const { experts, gates, probabilities } = router.route(hidden, layerContext({ training: true, noise }));
+    const buffers = { 'noise.layer.routerSample': new Float64Array(3 * tokens) };
+    noise.fill(5, 1, buffers);
+    const result = await run({ experts, gates, probabilities }, [
+      ['hidden', new Float64Array(2 * tokens).fill(1)],
+      ['classifier.weight', [0.5, 0.5, 0.3, 0, -0.4, 0.1]],
+      ...Object.entries(buffers),
+    ]);
+    return {
+      experts: matrix(result.experts, topK),
+      gates: matrix(result.gates, topK),
+      shares: result.probabilities.slice(0, 3),
+    };
+  };
+
+  test('by sampling: experts come as often as they are probable, with their probability as weight', async () => {
+    const { experts, gates, shares } = await draw(1);
+    const often = [0, 1, 2].map((e) => experts.filter(([first]) => first === e).length / tokens);
+    expect(distance(often, shares)).toBeLessThan(0.03);
+    experts.forEach(([expert], t) => expect(gates[t][0]).toBeCloseTo(shares[expert], 12));
+  });
+
+  test('a second draw does not put the first one back', async () => {
+    const { experts, shares } = await draw(2);
+    for (const [first, second] of experts) expect(second).not.toBe(first);
+    const pairs = experts.filter(([first, second]) => first === 0 && second === 1).length / tokens;
+    expect(Math.abs(pairs - (shares[0] * shares[1]) / (1 - shares[0]))).toBeLessThan(0.03);
+  });
+
+  test('by dropout of the input: what is left counts more, and experts see it all', async () => {
+    const router = new SoftmaxTopKRouter(
+      { hiddenSize: 4, numExperts: 3, topK: 3, inputDropout: 0.5 },
+      normal(1),
+    );
+    nameParameters(router, 'float64');
+    const hidden = input('hidden', 'float64', [6, 4]);
+    const routing = router.route(hidden, layerContext({ training: true }));
+    expect(routing.expertInput).toBeUndefined();
+    const [flat, weight, noise] = [randomNumbers(1, 24), randomNumbers(2, 12), randomNumbers(3, 24, 0, 1)];
+    const actual = await run({ gates: routing.gates }, [
+      ['hidden', flat],
+      ['classifier.weight', weight],
+      ['noise.layer.routerInput', noise],
+    ]);
+    const expected = referenceRouting(
+      { numExperts: 3, topK: 3, hiddenSize: 4, intermediateSize: 0, activation: 'relu' },
+      {
+        hidden: matrix(
+          flat.map((x, i) => (noise[i] < 0.5 ? 0 : 2 * x)),
+          4,
+        ),
+        parameters: new Map([['router.classifier.weight', weight]]),
+      },
+    );
+    expect(distance(actual.gates, expected.gates.flat())).toBeLessThan(1e-12);
+  });
 });

@@ -2,14 +2,23 @@ import { describe, expect, test } from 'vitest';
 import { conformanceCase, type Skipped } from '../../test/support/conformance.js';
 import { count, randomNumbers } from '../../test/support/gradient-check.js';
 import { leafGradientError } from '../../test/support/leaf-gradients.js';
-import { layerContext } from '../../test/support/moe-context.js';
 import { distance, randomParameters, run } from '../../test/support/numbers.js';
 import { matrix, type Matrix, type ReferenceInputs } from '../../test/support/reference-moe.js';
-import { add, gradients, input, multiply, sum, type Tensor } from '../graph/index.js';
-import { nameParameters, NoiseInputs, type Module, type Parameter } from '../nn/index.js';
+import {
+  drawNoise,
+  everything,
+  outputsOf,
+  padNoise,
+  realRows,
+  traceRouter,
+  trainable,
+  type RouterSetup,
+  type Surroundings,
+} from '../../test/support/router-trace.js';
+import { gradients, input, multiply, sum } from '../graph/index.js';
+import { nameParameters, NoiseInputs, type Module } from '../nn/index.js';
 import type { TensorData } from '../runtime/index.js';
-import type { FeedForwardContext } from './feed-forward.js';
-import type { Router, Routing } from './router.js';
+import type { Router } from './router.js';
 
 /** Sizes that the suite asks a router for. */
 export interface RouterSizes {
@@ -67,10 +76,7 @@ export interface RouterSubject {
   /** Its equations in plain loops, on padding as well (padding is compared nowhere, though). */
   reference(sizes: RouterSizes, inputs: ReferenceInputs, run: RouterRun): ReferenceDecision;
   /** What the router wants to know besides its input (token ids, earlier decisions), as a function of the rows. */
-  surroundings?(hidden: Matrix): {
-    readonly context: Partial<FeedForwardContext>;
-    readonly feeds: readonly (readonly [string, TensorData])[];
-  };
+  readonly surroundings?: Surroundings;
   /** Parameters of a router whose expert `i` is expert `order[i]` of the given one. */
   permuteExperts(
     parameters: ReadonlyMap<string, Float64Array>,
@@ -82,88 +88,6 @@ export interface RouterSubject {
   readonly skip?: Skipped<RouterCase>;
 }
 
-interface Setup {
-  readonly hidden: Matrix;
-  readonly mask?: readonly number[];
-  readonly training?: boolean;
-  readonly batchSize?: number;
-  readonly noise?: NoiseInputs;
-}
-
-/** Traces a router in float64. */
-function traceRouter(
-  subject: RouterSubject,
-  router: Router & Module,
-  { hidden, mask, training = false, batchSize = 1, noise = new NoiseInputs() }: Setup,
-) {
-  const parameters = nameParameters(router, 'float64');
-  const rows = input('hidden', 'float64', [hidden.length, hidden[0].length]);
-  const tokenMask = mask && input('mask', 'float64', [hidden.length]);
-  const { context = {}, feeds: more = [] } = subject.surroundings?.(hidden) ?? {};
-  const routing = router.route(rows, layerContext({ training, noise, batchSize, tokenMask, ...context }));
-  const feeds: (readonly [string, TensorData])[] = [
-    ['hidden', Float64Array.from(hidden.flat())],
-    ['mask', Float64Array.from(mask ?? [])],
-    ...more,
-  ];
-  const drawn = drawNoise(noise, 1);
-  return { parameters, rows, routing, drawn, feeds: [...feeds, ...drawn] };
-}
-
-/** Noise of one step by the name of its feed. */
-function drawNoise(noise: NoiseInputs, step: number): Map<string, Float64Array> {
-  const buffers = Object.fromEntries(
-    [...noise.feeds].map(([name, { shape }]) => [name, new Float64Array(count(shape as number[]))]),
-  );
-  noise.fill(77, step, buffers);
-  return new Map(Object.entries(buffers));
-}
-
-/** The noise of some tokens with rows for padding put between them, as the mask says. */
-function padNoise(
-  drawn: ReadonlyMap<string, Float64Array>,
-  mask: readonly number[],
-): Map<string, Float64Array> {
-  const tokens = mask.reduce((a, b) => a + b, 0);
-  return new Map(
-    [...drawn].map(([name, data]) => {
-      const rows = matrix(data, data.length / tokens);
-      let next = 0;
-      const padded = mask.flatMap((real) => (real === 1 ? rows[next++] : rows[0].map(() => 0.5)));
-      return [name, Float64Array.from(padded)];
-    }),
-  );
-}
-
-/** What gradients are asked for: weights, not state. */
-function trainable(parameters: ReadonlyMap<string, Parameter>): Map<string, Tensor> {
-  return new Map(
-    [...parameters].filter(([, { trainable: yes }]) => yes).map(([name, { tensor }]) => [name, tensor]),
-  );
-}
-
-/** One number that depends on everything a router returns with a gradient. */
-function everything({ gates, losses, expertInput }: Routing, weights: Tensor): Tensor {
-  const terms = losses.map(({ value }, i) => multiply(value, 0.5 + i));
-  if (expertInput) terms.push(sum(multiply(expertInput, 0.1)));
-  return terms.reduce(add, sum(multiply(gates, weights)));
-}
-
-function outputsOf({ experts, gates, probabilities, losses, updates = [] }: Routing): Record<string, Tensor> {
-  return {
-    experts,
-    gates,
-    probabilities,
-    ...Object.fromEntries(losses.map(({ name, value }) => [`loss ${name}`, value])),
-    ...Object.fromEntries(updates.map(({ observation }, i) => [`observation ${i}`, observation])),
-  };
-}
-
-/** The rows of real tokens, in one list. */
-function realRows(rows: Matrix, mask: readonly number[] | undefined): number[] {
-  return rows.filter((_, t) => mask?.[t] !== 0).flat();
-}
-
 /** What every {@link Router} must do, whatever its equations. */
 export function routerConformance(subject: RouterSubject): void {
   const sizes: RouterSizes = { hiddenSize: 5, numExperts: 6, topK: 2 };
@@ -172,9 +96,10 @@ export function routerConformance(subject: RouterSubject): void {
   const check = (name: RouterCase, body: () => Promise<void>): void =>
     conformanceCase(subject.skip, name, body);
 
-  const trace = (router: Router & Module, setup: Setup) => traceRouter(subject, router, setup);
+  const trace = (router: Router & Module, setup: RouterSetup) =>
+    traceRouter(subject.surroundings, router, setup);
 
-  const expectReference = async (some: RouterSizes, setup: Setup): Promise<void> => {
+  const expectReference = async (some: RouterSizes, setup: RouterSetup): Promise<void> => {
     const { parameters, routing, feeds, drawn } = trace(subject.create(some), setup);
     const data = randomParameters(parameters, 3, 1);
     const actual: Record<string, number[]> = await run(outputsOf(routing), [...data, ...feeds]);

@@ -1,7 +1,6 @@
 /**
  * S-BASE: balanced assignment by Sinkhorn's algorithm while training, plain top-k afterwards. Clark et al. 2022,
- * arXiv 2202.01169 §3.1 (and appendix B); with sigmoid gates and top-k as σ-MoE's comparison runs it (arXiv
- * 2310.10837 §4).
+ * arXiv 2202.01169 §3.1; with sigmoid gates and top-k as σ-MoE's comparison runs it (arXiv 2310.10837 §4).
  * @module
  */
 import { z } from 'zod';

@@ -11,6 +11,7 @@ import {
   type FeedForward,
   type FeedForwardOutput,
   type LayerSizes,
+  type RoutingRecord,
 } from '../moe/index.js';
 import {
   Attention,
@@ -166,25 +167,26 @@ export class EncoderDecoderStack extends Module {
     const cross = memory && { ...common, memory: memory.states, keyMask: memory.mask };
     const flat = (x: Tensor | undefined): Tensor | undefined => x && reshape(x, [batch * time]);
     const reports = new LayerReports();
-    let routing: FeedForwardOutput['routing'];
+    let previousRecord: RoutingRecord | undefined;
+    let previousRouting: FeedForwardOutput['routing'];
     let hidden = drop(this.placed(embedded, time), 'embedding');
-    this.blocks.forEach((block, index) => {
-      const layerIndex = this.firstLayer + index;
+    this.blocks.forEach((block, layerIndex) => {
       const result = block.forward(hidden, self, cross, {
         ...context,
         layerIndex,
-        site: `${side}.blocks.${index}`,
+        site: `${side}.blocks.${layerIndex}`,
         batchSize: batch,
         causal: side === 'decoder',
         tokenMask: flat(mask),
         tokenIds: flat(tokens),
         languageIds: flat(languages),
-        previousRecord: reports.records.at(-1),
-        previousRouting: routing,
+        previousRecord,
+        previousRouting,
       });
       hidden = result.hidden;
-      routing = result.routing ?? routing;
-      reports.add(result, layerIndex);
+      previousRecord = result.records.at(-1) ?? previousRecord;
+      previousRouting = result.routing ?? previousRouting;
+      reports.add(result, this.firstLayer + layerIndex, `${side}.`);
     });
     const normed = this.norm.forward(hidden);
     return { states: options.finalDropout ? drop(normed, 'final') : normed, ...reports };

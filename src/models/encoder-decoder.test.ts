@@ -248,7 +248,7 @@ describe('structure', () => {
     expect(shape('decoder.blocks.1.crossAttention.output.weight')).toEqual([8, 6]);
   });
 
-  test('layers are counted through both stacks; a decision is not read across them', () => {
+  test('layers know their stack, reports count through both; a decision is not read across them', () => {
     const model = create({ numEncoderLayers: 4, sparse });
     const seen: [number, string, number | undefined, boolean][] = [];
     for (const { feedForward } of [...model.encoder.blocks, ...model.decoder.blocks]) {
@@ -265,10 +265,14 @@ describe('structure', () => {
       [1, 'encoder.blocks.1.feedForward', undefined, false],
       [2, 'encoder.blocks.2.feedForward', 1, false],
       [3, 'encoder.blocks.3.feedForward', 1, false],
-      [4, 'decoder.blocks.0.feedForward', undefined, true],
-      [5, 'decoder.blocks.1.feedForward', undefined, true],
+      [0, 'decoder.blocks.0.feedForward', undefined, true],
+      [1, 'decoder.blocks.1.feedForward', undefined, true],
     ]);
-    expect(records.map(({ name }) => name)).toEqual(['1', '3', '5']);
+    expect(records.map(({ name, layerIndex }) => [name, layerIndex])).toEqual([
+      ['encoder.1', 1],
+      ['encoder.3', 3],
+      ['decoder.1', 5],
+    ]);
     expect(losses.map(({ name, layerIndex }) => `${name} ${layerIndex}`)).toEqual(
       [1, 3, 5].flatMap((layer) => [`balance ${layer}`, `z ${layer}`]),
     );

@@ -39,8 +39,8 @@ export interface EncoderDecoderOutput extends ModelReport {
 
 /**
  * Encoder and decoder over one shared table of embeddings. Parameter names follow the properties:
- * `decoder.blocks.0.crossAttention.query.weight`. Layers are counted through both stacks: block i of the decoder has the
- * index `numEncoderLayers + i` in records and losses.
+ * `decoder.blocks.0.crossAttention.query.weight`. Records and losses count layers through both stacks: block i of the
+ * decoder has the index `numEncoderLayers + i`, and its record is called `decoder.i`.
  */
 export class EncoderDecoder extends Module {
   readonly embedding: Embedding;

@@ -21,9 +21,17 @@ export class LayerReports implements ModelReport {
   readonly losses: (AuxiliaryLoss & { layerIndex: number })[] = [];
   readonly updates: StateUpdate[] = [];
 
-  /** Adds what one layer reported. */
-  add({ records, losses, updates = [] }: Omit<FeedForwardOutput, 'output'>, layerIndex: number): void {
-    this.records.push(...records);
+  /**
+   * Adds what one layer reported.
+   * @param layerIndex its index among all layers of the model, which need not be the one it was told
+   * @param prefix in front of the names of its records, where a model has several stacks
+   */
+  add(
+    { records, losses, updates = [] }: Omit<FeedForwardOutput, 'output'>,
+    layerIndex: number,
+    prefix = '',
+  ): void {
+    this.records.push(...records.map((record) => ({ ...record, layerIndex, name: prefix + record.name })));
     this.losses.push(...losses.map((loss) => ({ ...loss, layerIndex })));
     this.updates.push(...updates);
   }

@@ -273,7 +273,7 @@ describe('loadRecipe', () => {
     expect(() => loadRecipe('demoo')).toThrow(
       `there is no recipe 'demoo': did you mean demo? Otherwise ${all}`,
     );
-    expect(() => loadRecipe('paper/switch-base8')).toThrow('did you mean paper/switch-base-8?');
+    expect(() => loadRecipe('paper/sigma-moe-enwik')).toThrow('did you mean paper/sigma-moe-enwik8?');
   });
 
   test('--set takes JSON, plain text, null, new branches and list entries', () => {

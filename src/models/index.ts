@@ -19,6 +19,7 @@ export {
 export { languageModelSchema, type LanguageModelOptions } from './language-model-options.js';
 export {
   memoryInputs,
+  memoryLengths,
   memoryOutputs,
   memoryShapes,
   type MemoryLengths,

@@ -20,7 +20,7 @@ export interface MemoryLengths {
 }
 
 /** Lengths of a model's memory, or undefined where it has none. */
-export function memoryLengths(options: LanguageModelOptions): MemoryLengths | undefined {
+export function memoryLengths(options: Omit<LanguageModelOptions, 'vocabSize'>): MemoryLengths | undefined {
   const { positions, contextLength, memoryLength = contextLength } = options;
   if (positions !== 'transformerXL' && positions !== 'span') return undefined;
   const evaluation = options.evaluationMemoryLength ?? memoryLength;

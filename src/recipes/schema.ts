@@ -4,26 +4,37 @@
  */
 import { z } from 'zod';
 import { dataSchema } from '../data/index.js';
-import { modelSchema } from '../models/index.js';
+import { memoryLengths, modelSchema } from '../models/index.js';
 import { trainSchema } from '../train/index.js';
 
 /** Schema of a recipe. Unknown keys are errors at every level. */
-export const recipeSchema = z.strictObject({
-  /** Name of the run folder when none is given. */
-  name: z
-    .string()
-    .regex(/^[\w.-]+$/, 'a name is made of letters, digits, dots, dashes and underscores')
-    .default('run'),
-  /** Where the recipe comes from, or what it shows. */
-  description: z.string().optional(),
-  /** Seed of weights, noise and data order. */
-  seed: z.int().min(0).default(1),
-  model: modelSchema,
-  data: dataSchema.prefault({ kind: 'cldr' }),
-  train: trainSchema,
-  /** Versions and data that a run was made with; written by the run, not compared on resume. */
-  environment: z.record(z.string(), z.string()).optional(),
-});
+export const recipeSchema = z
+  .strictObject({
+    /** Name of the run folder when none is given. */
+    name: z
+      .string()
+      .regex(/^[\w.-]+$/, 'a name is made of letters, digits, dots, dashes and underscores')
+      .default('run'),
+    /** Where the recipe comes from, or what it shows. */
+    description: z.string().optional(),
+    /** Seed of weights, noise and data order. */
+    seed: z.int().min(0).default(1),
+    model: modelSchema,
+    data: dataSchema.prefault({ kind: 'cldr' }),
+    train: trainSchema,
+    /** Versions and data that a run was made with; written by the run, not compared on resume. */
+    environment: z.record(z.string(), z.string()).optional(),
+  })
+  .superRefine(({ model, data }, context) => {
+    if (model.kind !== 'languageModel' || memoryLengths(model) === undefined) return;
+    if (data.kind === 'cldr') {
+      const message = `${model.positions} positions remember earlier segments, which the cldr corpus does not put in a row; use kind text or dataset with order stream`;
+      context.addIssue({ code: 'custom', path: ['data', 'kind'], message });
+    } else if (data.order !== 'stream') {
+      const message = `segment recurrence needs data.order stream, not ${data.order}: ${model.positions} positions remember earlier segments`;
+      context.addIssue({ code: 'custom', path: ['data', 'order'], message });
+    }
+  });
 
 /** Parsed form of {@link recipeSchema}: every default filled in. */
 export type Recipe = z.infer<typeof recipeSchema>;

@@ -13,6 +13,7 @@ import { evalCommand } from './eval.js';
 import { generateCommand } from './generate.js';
 import { inspectCommand } from './inspect.js';
 import { isExpected } from './errors.js';
+import { reportCommand } from './report.js';
 import { trainCommand } from './train.js';
 
 // Whatever ONNX Runtime would print, it also throws, and the user gets it in one line.
@@ -36,6 +37,7 @@ for (const command of [
   evalCommand(),
   generateCommand(),
   inspectCommand(),
+  reportCommand(),
   compareCommand(),
   dataCommand(),
 ]) {

@@ -49,23 +49,29 @@ export class RouterPool {
   }
 }
 
-/** Sends every token where the sparse layer before sent it, with the same weights. */
+/**
+ * Sends every token where the sparse layer before sent it, with the same weights, whose gradient goes to that layer's
+ * router. Experts read their own layer's input as it is, even where the router rescaled its own.
+ */
 export class RepeatedDecision extends Module implements RouterModule {
   readonly numExperts: number;
   readonly topK: number;
+  readonly expectedTopK: number;
   readonly leak: string | undefined;
 
-  constructor({ numExperts, topK, leak }: RouterModule) {
+  constructor({ numExperts, topK, expectedTopK = topK, leak }: RouterModule) {
     super();
     this.numExperts = numExperts;
     this.topK = topK;
+    this.expectedTopK = expectedTopK;
     this.leak = leak;
   }
 
+  /** @throws Error if no layer before has decided. */
   route(_hidden: unknown, { previousRouting, layerIndex }: FeedForwardContext): Routing {
     if (!previousRouting)
       throw new Error(`layer ${layerIndex} repeats a decision that no layer before it made`);
-    const { experts, gates, probabilities, partial = false } = previousRouting;
-    return { experts, gates, probabilities, partial, losses: [] };
+    const { experts, gates, probabilities, partial = false, dispatch } = previousRouting;
+    return { experts, gates, probabilities, partial, losses: [], ...(dispatch && { dispatch }) };
   }
 }

@@ -44,6 +44,9 @@ const schema = z
     if (options.sharedGate && options.sharedIntermediateSize === null) {
       refuse('sharedGate', 'there is no shared expert to weigh; set sharedIntermediateSize');
     }
+    if (options.router.kind === 'expertChoice' && options.dispatch.kind !== 'dropless') {
+      refuse('dispatch', 'expert choice gives out the places itself; use dispatch dropless');
+    }
   });
 
 /** Options of a layer of experts. */
@@ -54,6 +57,12 @@ export const experts: Kind<typeof schema, LayerSizes, FeedForward & Module> = {
   schema,
   create(options, layer) {
     const { numExperts, topK, sharedIntermediateSize } = options;
+    if (options.router.kind === 'adaptiveClustering' && Math.floor(layer.numLayers / options.every) < 2) {
+      throw new RangeError(
+        `adaptiveClustering reads the choices of the sparse layer before it, but there is only one: ` +
+          `every ${options.every} of ${layer.numLayers} layers; set more numLayers, or a smaller every`,
+      );
+    }
     const sizes: SparseLayerSizes = {
       ...layer,
       numExperts,

@@ -7,6 +7,7 @@ export { weightedSum, type Combine } from './combine.js';
 export { DenseFeedForward, type DenseOptions } from './dense.js';
 export type { Dispatch, Dispatched } from './dispatch.js';
 export { CapacityDispatch, expertCapacity, type CapacityOptions } from './dispatch/capacity.js';
+export { ExpertChoiceDispatch, type ExpertsChoice } from './dispatch/expert-choice.js';
 export { DroplessDispatch } from './dispatch/dropless.js';
 export type { ExpertBank, ExpertRows } from './expert-bank.js';
 export { FeedForwardBank, type FeedForwardBankOptions } from './experts/feed-forward-bank.js';
@@ -30,8 +31,13 @@ export {
   type NoisyDecision,
 } from './losses.js';
 export type { Router, RouterModule, Routing } from './router.js';
+export { AdaptiveClusteringRouter, type AdaptiveClusteringOptions } from './routers/adaptive-clustering.js';
+export { clusteringPresets, type ClusteringSettings } from './routers/adaptive-clustering/settings.js';
 export { BiasBalancedRouter, type BiasBalancedOptions } from './routers/bias-balanced.js';
+export { ExpertChoiceRouter, type ExpertChoiceOptions } from './routers/expert-choice.js';
+export { HashRouter, type HashOptions } from './routers/hash.js';
 export { NoisyTopKRouter, type NoisyTopKOptions } from './routers/noisy-top-k.js';
+export { RandomRouter, type RandomOptions } from './routers/random.js';
 export { SigmoidRouter, type SigmoidRouterOptions } from './routers/sigmoid.js';
 export { SinkhornRouter, type SinkhornRouterOptions } from './routers/sinkhorn.js';
 export { SoftmaxTopKRouter, type SoftmaxTopKOptions } from './routers/softmax-top-k.js';

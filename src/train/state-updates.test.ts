@@ -82,12 +82,12 @@ describe('biases that balance the load', () => {
   test('a run that goes on from its arrays keeps them to the bit', async () => {
     const [straight, resumed] = [await create({ model: balanced() }), await create({ model: balanced() })];
     for (let i = 0; i < 3; i++) await straight.update();
+    expect([...biases(straight).values()].flat().some((value) => value !== 0)).toBe(true);
     resumed.restore(straight.state());
     for (const [name, values] of straight.weights.all) resumed.weights.all.get(name)!.set(values);
     for (const [name, { data }] of straight.optimizerState) resumed.optimizerState.get(name)!.data.set(data);
     for (const trainer of [straight, resumed]) for (let i = 0; i < 3; i++) await trainer.update();
     expect(biases(resumed)).toEqual(biases(straight));
-    expect(biases(resumed).get('blocks.0.feedForward.router.loadBias')).not.toEqual([0, 0, 0, 0]);
   });
 
   test('they are no weights: the optimiser passes them by, frozen ones stay', async () => {

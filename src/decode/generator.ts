@@ -32,12 +32,21 @@ export class Generator {
     this.mask = new Uint8Array(windowLength);
   }
 
-  /** @param weights every parameter of the model by name. */
+  /**
+   * @param weights every parameter of the model by name.
+   * @throws Error if what the model says about a token may depend on later ones: text is made from left to right, where
+   *   nothing comes later, so that it would not be the model that was measured.
+   */
   static async create(
     model: LanguageModel,
     weights: Iterable<readonly [string, Float32Array]>,
     runtime: RuntimeOptions = {},
   ): Promise<Generator> {
+    const [leak, ...others] = model.leaks;
+    if (leak !== undefined) {
+      const more = others.length === 0 ? '' : ` (and ${others.length} more)`;
+      throw new Error(`the model looks ahead, so it cannot write text from left to right: ${leak}${more}`);
+    }
     // With a memory: as many tokens as it and a segment hold, as one segment.
     const { windowLength } = model;
     const tokens = input('tokens', 'int32', [1, windowLength]);

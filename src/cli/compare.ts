@@ -114,7 +114,7 @@ function listen(progress: Progress): CompareListener {
       const { loss } = Object.values(evaluations)[0].validation;
       const rest = left > 0 ? `; ${formatDuration(left)} left for the grid` : '';
       progress.line(
-        `${id}  recorded: loss ${loss.toFixed(4)}, ${formatDuration(seconds)} at ${formatCount(tokensPerSecond)} tokens/s${rest}`,
+        `${id}  recorded: loss ${loss.toFixed(4)}, ${formatDuration(seconds ?? NaN)} at ${formatCount(tokensPerSecond ?? NaN)} tokens/s${rest}`,
       );
     },
     onFailure: ({ id }, message) => progress.line(`${id}  failed: ${message}`),

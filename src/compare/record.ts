@@ -73,10 +73,10 @@ export interface RunRecord {
   readonly training: readonly { readonly step: number; readonly taskLoss: number }[];
   /** Tokens that training read. */
   readonly tokens: number;
-  /** Median over the training steps, evaluations and start left out. */
-  readonly tokensPerSecond: number;
-  /** Sum over the training steps. */
-  readonly seconds: number;
+  /** Median over the training steps, evaluations and start left out; null where it was not measured. */
+  readonly tokensPerSecond: number | null;
+  /** Sum over the training steps; null where it was not measured. */
+  readonly seconds: number | null;
   readonly threads: number;
   /** Runs that shared the machine. */
   readonly processes: number;

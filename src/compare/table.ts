@@ -17,7 +17,8 @@ export interface ComparisonRow {
   readonly parameters: number;
   readonly activeParameters: number;
   readonly forwardFlopsPerToken: number;
-  readonly tokensPerSecond: Spread;
+  /** Absent where not every record has it. */
+  readonly tokensPerSecond?: Spread;
   readonly loss: Spread;
   readonly perplexity: Spread;
   readonly bitsPerByte: Spread;
@@ -80,6 +81,7 @@ function row(
   const layers = evaluated.flatMap(({ validation }) => validation.routing);
   const mean = (values: readonly number[]): number => spread(values).mean;
   const { parameters, activeParameters, forwardFlopsPerToken } = records[0].size;
+  const rates = records.map(({ tokensPerSecond }) => tokensPerSecond);
   return {
     variant,
     evaluation,
@@ -88,7 +90,7 @@ function row(
     parameters,
     activeParameters,
     forwardFlopsPerToken,
-    tokensPerSecond: spread(records.map(({ tokensPerSecond }) => tokensPerSecond)),
+    ...(rates.includes(null) ? {} : { tokensPerSecond: spread(rates as number[]) }),
     loss: over(({ loss }) => loss),
     perplexity: over(({ perplexity }) => perplexity),
     bitsPerByte: over(({ bitsPerByte }) => bitsPerByte),
@@ -139,7 +141,7 @@ export function comparisonTable(plan: Plan, records: readonly RunRecord[], comma
     grouped(one.parameters),
     grouped(one.activeParameters),
     grouped(one.forwardFlopsPerToken),
-    formatRate(one.tokensPerSecond),
+    one.tokensPerSecond ? formatRate(one.tokensPerSecond) : '–',
     formatSpread(one.loss, 4),
     one.difference ? formatSpread(one.difference, 4, true) : '',
     formatSpread(one.perplexity, 3),
@@ -190,7 +192,8 @@ function notes(plan: Plan, rows: readonly ComparisonRow[], records: readonly Run
   const done = runs.filter(({ id }) =>
     records.some(({ variant, seed }) => `${variant}-seed${seed}` === id),
   ).length;
-  const shared = [...new Set(records.map(({ processes, threads }) => `${processes}:${threads}`))];
+  const timed = records.filter(({ tokensPerSecond }) => tokensPerSecond !== null);
+  const shared = [...new Set(timed.map(({ processes, threads }) => `${processes}:${threads}`))];
   return [
     `- Mean ± standard deviation over seeds (n − 1). Loss in nats per token on the whole validation set. The difference is taken seed by seed.`,
     ...(done < planned ? [`- Not complete: ${done} of ${planned} runs.`] : []),
@@ -208,7 +211,7 @@ function notes(plan: Plan, rows: readonly ComparisonRow[], records: readonly Run
     ...(shared.length > 1
       ? [`- Tokens/s are not comparable: runs had different threads or shared the machine with others.`]
       : shared.length === 1
-        ? [`- Tokens/s: median training step on ${threadsOf(records[0])}.`]
+        ? [`- Tokens/s: median training step on ${threadsOf(timed[0])}.`]
         : []),
   ];
 }

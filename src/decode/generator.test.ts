@@ -40,13 +40,17 @@ async function generate(
 }
 
 /** The most probable next token by a program without any window, padding or mask. */
-async function bestAfter(tokens: readonly number[]): Promise<number> {
-  const { logits } = model.forward(
+async function bestAfter(
+  tokens: readonly number[],
+  of = model,
+  values: ReadonlyMap<string, Float32Array> = weights,
+): Promise<number> {
+  const { logits } = of.forward(
     { tokens: input('tokens', 'int32', [1, tokens.length]) },
     evaluationContext(),
   );
   const program = await compile({ logits });
-  program.bindKnown(weights).bind({ tokens: Int32Array.from(tokens) });
+  program.bindKnown(values).bind({ tokens: Int32Array.from(tokens) });
   const scores = Array.from((await program.run()).logits as Float32Array).slice(-VOCABULARY);
   await program.release();
   return scores.indexOf(Math.max(...scores));
@@ -95,5 +99,34 @@ describe('Generator', () => {
     await expect(generate([])).rejects.toThrow(
       'the prompt has no token: generation needs something to continue',
     );
+  });
+});
+
+describe('models with a memory', () => {
+  test.each([
+    { positions: 'transformerXL', memoryLength: 4, evaluationMemoryLength: 12, norm: 'layer' },
+    { positions: 'span', memoryLength: 12, blockNorm: 'postDouble', norm: 'layer' },
+  ])('$positions: as much text counts as memory and segment hold', async (options) => {
+    const remembering = new LanguageModel({
+      ...languageModelSchema.parse({
+        ...{ hiddenSize: 16, numLayers: 2, numHeads: 2, intermediateSize: 32, contextLength: 4 },
+        initialization: { scale: 4, embedding: 0.5 },
+        ...options,
+      }),
+      vocabSize: VOCABULARY,
+    });
+    expect(remembering.windowLength).toBe(16);
+    const named = nameParameters(remembering);
+    const values = ParameterArena.allocate(named).initialize(named, 5).views;
+    const made = await Generator.create(remembering, values);
+    const text = [4, 9, 2];
+    const drawn: number[] = [];
+    for await (const id of made.generate(text, { ...base, temperature: 0, maxTokens: 18 })) drawn.push(id);
+    await made.release();
+    for (const id of drawn) {
+      expect(id, `after ${text.join(' ')}`).toBe(await bestAfter(text.slice(-16), remembering, values));
+      text.push(id);
+    }
+    expect(new Set(drawn).size).toBeGreaterThan(2);
   });
 });

@@ -107,7 +107,7 @@ export const languageModelSchema = z
       );
     }
     refuseUnfitMemory(options, refuse);
-    if (options.blockNorm !== 'pre' && sparse && (sparse.kind as string) === 'stratified') {
+    if (options.blockNorm !== 'pre' && sparse?.kind === 'stratified') {
       refuse(
         'blockNorm',
         `stratified layers have their own norms and residual, which ${options.blockNorm} would break; use pre`,

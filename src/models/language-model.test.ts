@@ -360,6 +360,51 @@ describe('structure', () => {
     expect(spread(true, 'blocks.0.feedForward.up.weight')).toBeCloseTo(0.1, 2);
   });
 
+  test('the options of σ-MoE’s dense model: biases and spreads', () => {
+    const options = {
+      hiddenSize: 32,
+      intermediateSize: 64,
+      numLayers: 8,
+      feedForwardBias: true,
+      tieEmbeddings: false,
+      outputBias: true,
+      initialization: { kind: 'depthScaled', embedding: 'xavier' },
+    };
+    const parameters = create(options).parameters();
+    const biases = [...parameters.keys()].filter((name) => name.endsWith('bias'));
+    expect(biases).toEqual([
+      ...Array.from({ length: 8 }, (_, i) => [
+        `blocks.${i}.feedForward.up.bias`,
+        `blocks.${i}.feedForward.down.bias`,
+      ]).flat(),
+      'head.bias',
+    ]);
+    const { views } = ParameterArena.allocate(parameters).initialize(parameters, 1);
+    const spread = (name: string): number => {
+      const view = views.get(name)!;
+      return Math.sqrt(view.reduce((sum, x) => sum + x * x, 0) / view.length);
+    };
+    expect(spread('blocks.3.feedForward.up.weight')).toBeCloseTo(Math.sqrt(2 / (8 * 32)), 3);
+    expect(spread('blocks.3.feedForward.down.weight')).toBeCloseTo(Math.sqrt(2 / (8 * 64)), 3);
+    expect(spread('blocks.3.attention.output.weight')).toBeCloseTo(Math.sqrt(2 / (8 * 32)), 3);
+    expect(Math.max(...views.get('embedding.weight')!)).toBeLessThanOrEqual(Math.sqrt(6 / (11 + 32)));
+    expect(spread('embedding.weight')).toBeCloseTo(Math.sqrt(2 / (11 + 32)), 1);
+    expect(
+      create({ bias: true, feedForwardBias: false }).parameters().has('blocks.0.feedForward.up.bias'),
+    ).toBe(false);
+  });
+
+  test('layers with a residual of their own stand in pre-norm blocks only', () => {
+    const options = { ...small, blockNorm: 'post', sparse: { kind: 'stratified', strata: [2, 2] } };
+    const { error } = languageModelSchema.safeParse(options);
+    expect(error?.issues.map(({ path }) => path.join('.'))).toEqual(['blockNorm']);
+    const allowed = languageModelSchema.parse({ ...options, blockNorm: 'pre' });
+    expect(() => new LanguageModel({ ...allowed, vocabSize })).not.toThrow();
+    expect(() => new LanguageModel({ ...allowed, blockNorm: 'postDouble', vocabSize })).toThrow(
+      'layer 0 has its own norm and residual: blockNorm must be pre, not postDouble',
+    );
+  });
+
   test('more tokens than the context are refused', () => {
     const model = create({ contextLength: 6 });
     nameParameters(model);

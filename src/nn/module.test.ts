@@ -2,11 +2,13 @@ import { describe, expect, test } from 'vitest';
 import { ParameterArena } from './arena.js';
 import {
   constantValue,
+  exactTruncatedNormal,
   normal,
   ones,
   truncatedNormal,
   uniform,
   weightInitializer,
+  xavierUniform,
   zeros,
 } from './initializers.js';
 import { Embedding, LayerNorm, Linear } from './layers.js';
@@ -139,6 +141,29 @@ describe('initialisers', () => {
     expect(Math.abs(data.filter((x) => x > 0).length / data.length - 0.5)).toBeLessThan(0.01);
   });
 
+  test('exact truncated normal: the drawn numbers have the spread themselves, also in single precision', () => {
+    for (const count of [2, 7, 20_000]) {
+      const data = draw(exactTruncatedNormal(0.5), count);
+      const centre = mean(data);
+      expect(Math.sqrt((mean(data, (x) => (x - centre) ** 2) * count) / (count - 1))).toBeCloseTo(0.5, 10);
+    }
+    // Cut at two σ before the scaling by 1 / √0.774.
+    expect(Math.max(...draw(exactTruncatedNormal(0.5)))).toBeLessThan(2 * 0.5 * 1.15);
+    const single = new Float32Array(3000);
+    exactTruncatedNormal(0.5)(1, single);
+    expect(mean(Float64Array.from(single), (x) => x * x)).toBeCloseTo(0.25, 3);
+    const [lonely] = draw(exactTruncatedNormal(0.5), 1);
+    expect(Math.abs(lonely!)).toBeLessThanOrEqual(1);
+    expect(lonely).not.toBe(0);
+  });
+
+  test('Xavier: uniform in ±√(6 / (fanIn + fanOut))', () => {
+    const data = draw(xavierUniform(20, 30));
+    const bound = Math.sqrt(6 / 50);
+    expect(data.every((x) => Math.abs(x) <= bound)).toBe(true);
+    expect(Math.abs(mean(data, (x) => x * x) / (bound ** 2 / 3) - 1)).toBeLessThan(0.03);
+  });
+
   test('uniform: within bounds, variance bound²/3', () => {
     const data = draw(uniform(0.3));
     expect(data.every((x) => x >= -0.3 && x < 0.3)).toBe(true);
@@ -165,6 +190,11 @@ describe('initialisers', () => {
     expect(fanIn.every((x) => Math.abs(x) <= 2 * Math.sqrt(0.1 / 40))).toBe(true);
     const fixed = draw(weightInitializer({ kind: 'normal', ...rule }, 40));
     expect(Math.abs(mean(fixed, (x) => x * x) / 0.0004 - 1)).toBeLessThan(0.03);
+    const byDepth = draw(weightInitializer({ kind: 'depthScaled', ...rule, numLayers: 16 }, 412));
+    expect(mean(byDepth, (x) => x * x) / (2 / (16 * 412))).toBeCloseTo(1, 3);
+    expect(() => weightInitializer({ kind: 'depthScaled', ...rule }, 412)).toThrow(
+      'need the number of layers',
+    );
   });
 });
 

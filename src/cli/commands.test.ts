@@ -233,6 +233,8 @@ describe('inspect', () => {
   test.each(['run', 'tiny.json', 'run/model'])('%s: parameters, compute, memory', async (what) => {
     const result = json(await command('inspect', what, '--json'));
     expect(Object.keys(result)).toEqual([
+      'kind',
+      'vocabSize',
       'parameters',
       'activeParameters',
       'sparseParameters',
@@ -241,6 +243,7 @@ describe('inspect', () => {
       'weightBytes',
       'trainingBytes',
       'sparseLayers',
+      'sparse',
     ]);
     expect(result).toMatchObject({
       parameters: 11_408,

@@ -6,14 +6,16 @@ import { Command } from 'commander';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { createModel, sizeOfModel, type ModelOptions, type ModelSize } from '../models/index.js';
-import { loadRecipe, recipeOfRun, type Recipe } from '../recipes/index.js';
+import { loadRecipe, recipeOfRun, vocabularySize, type Recipe } from '../recipes/index.js';
 import { readModelConfig } from '../train/index.js';
+import { inspectRouting } from './inspect-routing.js';
 import { collect } from './options.js';
 import { formatCount } from './progress.js';
 
 interface InspectFlags {
   readonly set?: string[];
   readonly parameters?: boolean;
+  readonly routing?: string;
   readonly json?: boolean;
 }
 
@@ -24,6 +26,7 @@ export function inspectCommand(): Command {
     .argument('<what>', 'a recipe, run folder or model folder')
     .option('-s, --set <path=value>', 'override a value of the recipe; can be given again', collect)
     .option('--parameters', 'list every parameter with its shape')
+    .option('--routing <text>', 'show the path of each token of a text through the experts of a run or model')
     .option('--json', 'print one JSON object')
     .addHelpText(
       'after',
@@ -32,9 +35,11 @@ Examples:
   switchyard inspect demo
   switchyard inspect paper/switch-base-128
   switchyard inspect shakespeare-switch --set model.sparse.numExperts=64 --parameters
-  switchyard inspect runs/demo/switch --json`,
+  switchyard inspect runs/demo/switch --json
+  switchyard inspect runs/demo/switch --routing "Good morning"`,
     )
     .action(async (what: string, flags: InspectFlags) => {
+      if (flags.routing !== undefined) return inspectRouting(what, flags.routing, flags);
       const options = await findOptions(what, flags.set ?? []);
       const model = createModel(options);
       const size = sizeOfModel(model);
@@ -62,18 +67,23 @@ function describeModel(options: ModelOptions, size: ModelSize): string[] {
   const layers = isPair
     ? `${options.numEncoderLayers} + ${options.numDecoderLayers}`
     : String(options.numLayers);
-  const indices = sparse ? `: ${size.sparseLayers.join(', ')}` : '';
+  const indices = sparse ? `: ${abridged(size.sparseLayers).join(', ')}` : '';
   const { forwardFlopsPerToken, trainingFlopsPerToken, weightBytes, trainingBytes } = size;
-  const per = isPair ? 'a source token through the encoder and a target token through the decoder: ' : '';
+  const what = isPair ? ', of one source and one target token' : '';
   return [
     `layers             ${layers} (${size.sparseLayers.length} sparse${indices})`,
     ...(sparse ? [describeSparse(sparse)] : []),
     `vocabulary         ${vocabSize}`,
     `parameters         ${formatCount(size.parameters)} (${size.parameters})`,
     `active parameters  ${formatCount(size.activeParameters)} (${size.activeParameters})`,
-    `FLOPs per token    ${per}${formatCount(forwardFlopsPerToken)} forward, ${formatCount(trainingFlopsPerToken)} with backward`,
+    `FLOPs per token    ${formatCount(forwardFlopsPerToken)} forward, ${formatCount(trainingFlopsPerToken)} with backward${what}`,
     `memory             ${formatBytes(weightBytes)} weights, ${formatBytes(trainingBytes)} with gradients and AdamW, activations besides`,
   ];
+}
+
+/** The first few and the last. */
+function abridged(indices: readonly number[]): readonly (number | string)[] {
+  return indices.length <= 12 ? indices : [...indices.slice(0, 4), '…', indices.at(-1)!];
 }
 
 /** `58.6GB` */
@@ -101,22 +111,6 @@ async function findOptions(what: string, overrides: readonly string[]): Promise<
   return folder === undefined ? withVocabulary(await recipeOfRun(what)) : readModelConfig(folder);
 }
 
-/** The vocabulary that a recipe will have, as far as it can be known without reading the corpus. */
-function withVocabulary({ model, data }: Recipe): ModelOptions {
-  const { tokenizer } = data;
-  const known =
-    model.vocabSize ??
-    (tokenizer.kind === 'byte'
-      ? tokenizer.specialTokens
-        ? 259
-        : 256
-      : tokenizer.kind === 'bpe'
-        ? tokenizer.vocabSize
-        : undefined);
-  if (known === undefined) {
-    throw new Error(
-      `the vocabulary of a '${tokenizer.kind}' tokenizer is known only with its text: say --set model.vocabSize=…`,
-    );
-  }
-  return { ...model, vocabSize: known };
+function withVocabulary(recipe: Recipe): ModelOptions {
+  return { ...recipe.model, vocabSize: vocabularySize(recipe) };
 }

@@ -13,3 +13,4 @@ export {
 } from './train-recipe.js';
 export { requireLanguageModel } from './language-model-recipe.js';
 export { recipeSchema, type Recipe, type RecipeOf } from './schema.js';
+export { vocabularySize } from './vocabulary.js';

@@ -163,6 +163,8 @@ describe('what a token can reach', () => {
     ['dense, rotary', {}],
     ['dense, learned', { positions: 'learned' }],
     ['dense, relative', { positions: 'relative' }],
+    ['dense, Transformer-XL', { positions: 'transformerXL', norm: 'layer' }],
+    ['dense, span, double post-norm', { positions: 'span', memoryLength: 5, blockNorm: 'postDouble' }],
     ['sparse, dropless, top-2', { sparse: { ...everywhere, topK: 2 } }],
     // Places go to earlier tokens first, so top-1 routing keeps the order of time within a sequence.
     [

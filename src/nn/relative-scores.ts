@@ -5,16 +5,21 @@
  */
 import {
   add,
-  constant,
+  cast,
   customGradient,
+  greater,
+  less,
+  logicalOr,
   matmul,
   multiply,
   pad,
+  range,
   reshape,
   slice,
   softmax,
   subtract,
   sum,
+  type DType,
   type Tensor,
 } from '../graph/index.js';
 import { HIDDEN_SCORE, type AttentionOptions } from './attention.js';
@@ -52,17 +57,18 @@ export function skewRight(x: Tensor, width: number): Tensor {
   return reshape(slice(flat, 2, 0, rows * width), [batch, heads, rows, width]);
 }
 
-/** Constant `[rows, keys]`: 0 where a row sees a key, {@link HIDDEN_SCORE} elsewhere. */
+/**
+ * `[rows, keys]`: 0 where a row sees a key, {@link HIDDEN_SCORE} elsewhere. Row i sees keys i + least … i + most. Made of
+ * operators rather than as one constant: equal masks of all layers and blocks merge into one.
+ */
 export function scoreMask(
-  rows: number,
-  keys: number,
-  like: Tensor,
-  visible: (row: number, key: number) => boolean,
+  [rows, keys]: readonly [number, number],
+  { least, most }: { readonly least: number; readonly most: number },
+  dtype: DType,
 ): Tensor {
-  const data = Float64Array.from({ length: rows * keys }, (_, at) =>
-    visible(Math.floor(at / keys), at % keys) ? 0 : HIDDEN_SCORE,
-  );
-  return constant(like.dtype, [rows, keys], data);
+  const offset = subtract(range(keys), reshape(range(rows), [rows, 1]));
+  const hidden = logicalOr(less(offset, least), greater(offset, most));
+  return multiply(cast(hidden, dtype), HIDDEN_SCORE);
 }
 
 /** What must not be seen, added to scores. */

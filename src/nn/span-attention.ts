@@ -86,7 +86,7 @@ export class SpanAttention extends Module implements AttentionLayer {
         skewRight(reshape(byDistance, [batch, numHeads, rows, span]), end - start),
       );
       return attendScores(scores, window(values), {
-        mask: scoreMask(rows, end - start, x, (row, key) => key >= row && key < row + span),
+        mask: scoreMask([rows, end - start], { least: 0, most: span - 1 }, x.dtype),
         keyMask: keyMask && slice(keyMask, 1, start, end),
         drop: dropBlock(drop, block),
       });

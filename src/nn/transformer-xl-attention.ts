@@ -115,7 +115,7 @@ export class TransformerXLAttention extends Module implements AttentionLayer {
         shiftLeft(matmul(forPositions[block], distances, { transposeB: true })),
       );
       return attendScores(scores, values[block], {
-        mask: scoreMask(rows, visible, x, (row, key) => key <= first + row),
+        mask: scoreMask([rows, visible], { least: -rows, most: first }, x.dtype),
         keyMask: keyMask && slice(keyMask, 1, 0, visible),
         drop: dropBlock(drop, block),
       });

@@ -91,5 +91,5 @@ function runTable(runs: readonly RunReport[]): string {
     const key = `<span class="key" style="background:${runColor(index)}"></span>`;
     return `<tr><th scope="row">${key}${escapeHtml(name)}</th><td class="what">${escapeHtml(architecture)}</td>${cells.map((cell) => `<td>${escapeHtml(cell)}</td>`).join('')}</tr>`;
   });
-  return `<table class="runs"><thead><tr>${head.map((text) => `<th scope="col">${text}</th>`).join('')}</tr></thead><tbody>${rows.join('')}</tbody></table>`;
+  return `<div class="wide"><table class="runs"><thead><tr>${head.map((text) => `<th scope="col">${text}</th>`).join('')}</tr></thead><tbody>${rows.join('')}</tbody></table></div>`;
 }

@@ -40,7 +40,8 @@ table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabula
 th, td { text-align: right; padding: 5px 0 5px 24px; border-bottom: 1px solid var(--line); font-weight: 400; }
 thead th { color: var(--quiet); font-size: 12px; vertical-align: bottom; }
 th:first-child { text-align: left; padding-left: 0; }
-.runs { margin-top: 22px; width: 100%; }
+.wide { overflow-x: auto; margin-top: 22px; }
+.runs { width: 100%; }
 .runs tbody th { font-weight: 600; white-space: nowrap; }
 .runs .what { text-align: left; color: var(--quiet); }
 .key { display: inline-block; width: 11px; height: 11px; border-radius: 50%; margin-right: 8px; }

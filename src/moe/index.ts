@@ -52,5 +52,7 @@ export { dispatchKinds, dispatchSchema } from './dispatch/index.js';
 export { bankKinds, expertsSchema } from './experts/index.js';
 export { layerKinds } from './layers/index.js';
 export { expectedRequestedCapacity } from './layers/strata.js';
+export { ProductKeyMemory, type ProductKeyOptions } from './layers/product-key-memory.js';
 export { StratifiedLayer, type StratifiedOptions } from './layers/stratified.js';
+export { TopKActivation, type TopKActivationOptions } from './layers/top-k-activation.js';
 export { createSparseLayer, isSparseBlock, sparseSchema, type SparseOptions } from './config.js';

@@ -1,8 +1,16 @@
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
-import { dataSchema, openData, type BatchState, type DataConfigInput, type OpenData } from './index.js';
+import {
+  ByteTokenizer,
+  dataSchema,
+  openData,
+  openTextForEvaluation,
+  type BatchState,
+  type DataConfigInput,
+  type OpenData,
+} from './index.js';
 
 const folder = mkdtempSync(join(tmpdir(), 'switchyard-open-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -144,4 +152,19 @@ describe('dataSchema', () => {
     expect(error?.issues[0]!.path.join('.')).toBe(key);
     expect(error?.issues[0]!.message).toContain(message);
   });
+});
+
+it('opens a text to measure on, in windows or as a stream', async () => {
+  const shape = { batchSize: 3, contextLength: 24 };
+  const first = async (order?: 'stream'): Promise<readonly [number[], boolean, number]> => {
+    const opened = await openTextForEvaluation(path, new ByteTokenizer(), shape, cacheFolder, order);
+    const [batch] = opened.sequence;
+    const starts = [0, 24, 48].map((at) => batch!.tokens[at]!);
+    opened.close();
+    return [starts, opened.sequence.continues ?? false, opened.sequence.targetCount];
+  };
+  const text = readFileSync(path);
+  const row = Math.ceil((text.length - 1) / 3);
+  expect(await first()).toEqual([[text[0], text[24], text[48]], false, text.length - 1]);
+  expect(await first('stream')).toEqual([[text[0], text[row], text[2 * row]], true, text.length - 1]);
 });

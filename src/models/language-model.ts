@@ -46,8 +46,6 @@ import {
 } from './segment-memory.js';
 import { createNorm, TransformerBlock, type Norm } from './transformer-block.js';
 
-export { languageModelSchema, type LanguageModelOptions } from './language-model-options.js';
-
 /** What a traced model returns. */
 export interface LanguageModelOutput {
   /** `[batch · time, vocabSize]`, or `[rows, vocabSize]` for chosen rows */

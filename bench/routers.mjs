@@ -1,7 +1,8 @@
 /**
  * What each way of routing costs: the whole training step of the benchmark's model with every router and sparse layer,
  * as a ratio to plain Switch (softmax, top-1) at equal FLOPs. Steps of both are taken in turn in one process, so that
- * whatever else the machine does hits both; the ratio is the median over the pairs.
+ * whatever else the machine does hits both; the ratio is the median over the pairs. The ratio of processor times stands
+ * beside it: it is the steadier one on a busy machine, but does not see what fails to run in parallel.
  *
  *   node bench/routers.mjs [--pairs 12] [--warmup 3] [--threads 2] [--only NAME,NAME] [--json]
  *   node bench/routers.mjs --profile NAME      milliseconds a step by operator, beside Switch's
@@ -93,34 +94,41 @@ async function trainerWith(sparse) {
 }
 
 async function timed(trainer) {
-  const began = performance.now();
+  const [began, before] = [performance.now(), process.cpuUsage()];
   const report = await trainer.update();
-  return { milliseconds: performance.now() - began, report };
+  const milliseconds = performance.now() - began;
+  const { user, system } = process.cpuUsage(before);
+  return { milliseconds, processor: (user + system) / 1000, report };
 }
 
 const median = (values) => [...values].sort((a, b) => a - b)[values.length >> 1];
 const say = (text) => process.stderr.write(`${text}\n`);
 
-/** Steps in turn: times of both, and expert calls per token and layer of the second. */
+/** Steps in turn: wall and processor times of both, and expert calls per token and layer of the second. */
 async function race(first, second) {
-  const [ours, theirs, calls] = [[], [], []];
+  const [ours, theirs, calls, processors] = [[], [], [], []];
   for (let i = 0; i < warmup; i++) for (const trainer of [first, second]) await timed(trainer);
   for (let i = 0; i < pairs; i++) {
-    ours.push((await timed(first)).milliseconds);
-    const { milliseconds, report } = await timed(second);
+    const reference = await timed(first);
+    const { milliseconds, processor, report } = await timed(second);
+    ours.push(reference.milliseconds);
     theirs.push(milliseconds);
+    processors.push([reference.processor, processor]);
     const rows = report.loads.flatMap((load) => [...load]).reduce((a, b) => a + b, 0);
     calls.push(rows / tokens / sizes.numLayers);
   }
-  return { ours, theirs, calls };
+  return { ours, theirs, calls, processors };
 }
 
 /** Milliseconds that one more call of an expert costs every token: twice what the second half of the width takes. */
 async function callCost(plain) {
   const half = await trainerWith({ ...experts({ kind: 'softmax' }), intermediateSize: intermediateSize / 2 });
-  const { ours, theirs } = await race(plain, half);
+  const { ours, theirs, processors } = await race(plain, half);
   await half.release();
-  return 2 * median(ours.map((time, i) => time - theirs[i]));
+  return {
+    milliseconds: 2 * median(ours.map((time, i) => time - theirs[i])),
+    processor: 2 * median(processors.map(([whole, part]) => whole - part)),
+  };
 }
 
 async function measureAll(names) {
@@ -141,21 +149,23 @@ async function measureAll(names) {
     if (requestsMore) cost ??= await callCost(plain);
     const size = sizeOfModel(new LanguageModel(optionsWith(options)));
     const trainer = await trainerWith(options);
-    const { ours, theirs, calls } = await race(plain, trainer);
+    const { ours, theirs, calls, processors } = await race(plain, trainer);
     await trainer.release();
     const extra = requestsMore ? median(calls) - 1 : 0;
-    const ratios = theirs.map((time, i) => time / (ours[i] + extra * (cost ?? 0)));
+    const more = requestsMore ? cost : { milliseconds: 0, processor: 0 };
+    const ratios = theirs.map((time, i) => time / (ours[i] + extra * more.milliseconds));
     const sorted = [...ratios].sort((a, b) => a - b);
     const row = {
       name,
       ratio: median(ratios),
+      processorRatio: median(processors.map(([ours, theirs]) => theirs / (ours + extra * more.processor))),
       lowQuartile: sorted[pairs >> 2],
       highQuartile: sorted[Math.min(pairs - 1, (3 * pairs) >> 2)],
       milliseconds: median(theirs),
       switchMilliseconds: median(ours),
       flopsRatio: size.forwardFlopsPerToken / reference.forwardFlopsPerToken,
       parametersRatio: size.parameters / reference.parameters,
-      ...(requestsMore ? { callsPerToken: extra + 1, millisecondsPerCall: cost } : {}),
+      ...(requestsMore ? { callsPerToken: extra + 1, millisecondsPerCall: cost.milliseconds } : {}),
       ...(note ? { note } : {}),
     };
     rows.push(row);
@@ -169,6 +179,7 @@ function format(row) {
   const {
     name,
     ratio,
+    processorRatio,
     lowQuartile,
     highQuartile,
     milliseconds,
@@ -179,7 +190,7 @@ function format(row) {
   } = row;
   const calls = callsPerToken === undefined ? '' : `; ${callsPerToken.toFixed(2)} calls a token`;
   const remark = note === undefined ? '' : `  (${note}${calls})`;
-  return `${name.padEnd(24)} ${ratio.toFixed(3)}  [${lowQuartile.toFixed(3)} … ${highQuartile.toFixed(3)}]  ${milliseconds.toFixed(0)} ms, Switch ${switchMilliseconds.toFixed(0)} ms; FLOPs × ${flopsRatio.toFixed(3)}${remark}`;
+  return `${name.padEnd(24)} ${ratio.toFixed(3)}  [${lowQuartile.toFixed(3)} … ${highQuartile.toFixed(3)}]  processor ${processorRatio.toFixed(3)}  ${milliseconds.toFixed(0)} ms, Switch ${switchMilliseconds.toFixed(0)} ms; FLOPs × ${flopsRatio.toFixed(3)}${remark}`;
 }
 
 /** Milliseconds a step by operator type, from ONNX Runtime's profile. */

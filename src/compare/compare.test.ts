@@ -212,6 +212,30 @@ describe('a grid of two variants and two seeds', () => {
   });
 });
 
+test('how far layers route alike is measured where several route', async () => {
+  const asked = grid({
+    seeds: [1],
+    variants: {
+      apart: { 'model.sparse': { numExperts: 4 } },
+      shared: { 'model.sparse': { numExperts: 4, routerSharing: { share: 'decision' } } },
+    },
+  });
+  const { rows } = await perform('agreement', asked);
+  const { agreement } = record('agreement', 'apart-seed1').evaluations['asTrained'];
+  expect(agreement!.tokens).toBeGreaterThan(100);
+  expect(agreement!.adjacent.matched).toBeLessThan(1);
+  // Layers that repeat a decision agree wholly, and more than by chance.
+  const shared = record('agreement', 'shared-seed1').evaluations['asTrained'].agreement!;
+  expect(shared.adjacent).toMatchObject({ matched: 1, raw: 1 });
+  expect(shared.adjacent.matchedChance).toBeLessThan(1);
+  expect(shared.routerInstability).toBe(0);
+  expect(rows[1].agreement!.matched.mean).toBe(1);
+  expect(readFileSync(at('agreement', 'out', 'table.md'), 'utf8')).toContain(
+    'How far neighbouring layers route alike',
+  );
+  expect(record('grid', 'switch-seed2').evaluations['asTrained'].agreement).toBeUndefined();
+});
+
 describe('runs that do not come to their end', () => {
   test('an unfinished run goes on where it stopped, with the same result', async () => {
     const asked = grid({ variants: { switch: {} }, seeds: [5] });

@@ -3,12 +3,16 @@
  * with others.
  * @module
  */
+import { layerAgreement, RoutingTracer, type AgreementStatistic } from '../analyze/index.js';
 import { openData, openTextForEvaluation, type OpenData } from '../data/index.js';
 import { LanguageModel } from '../models/index.js';
 import { nameParameters } from '../nn/index.js';
 import { Evaluator, loadModel, runtimeOptions, type EvaluationReport } from '../train/index.js';
 import { assertSameParameters, trainedEvaluation, type ComparedRecipe, type PlannedRun } from './plan.js';
-import { measured, type Measured, type RecordedEvaluation } from './record.js';
+import { measured, type Measured, type RecordedAgreement, type RecordedEvaluation } from './record.js';
+
+/** Tokens of the validation set on which the agreement of layers is measured. */
+const AGREEMENT_TOKENS = 8192;
 
 /** What {@link measureRun} measures. */
 export interface MeasureOptions {
@@ -41,7 +45,14 @@ export async function measureRun(
       const further: Record<string, Measured> = {};
       for (const text of texts)
         further[text.name] = await measureText(text, evaluator, data, shape, cacheFolder);
-      return { leaks: other.leaks, validation: measured(report, evaluator.routedLayers), texts: further };
+      return {
+        leaks: other.leaks,
+        validation: measured(report, evaluator.routedLayers),
+        texts: further,
+        ...(evaluator.routedLayers.length < 2
+          ? {}
+          : { agreement: await measureAgreement(other, weights, recipe, data) }),
+      };
     } finally {
       await evaluator.release();
     }
@@ -59,6 +70,27 @@ export async function measureRun(
     return results;
   } finally {
     data.close();
+  }
+}
+
+async function measureAgreement(
+  model: LanguageModel,
+  weights: ReadonlyMap<string, Float32Array>,
+  { train, seed }: ComparedRecipe,
+  data: OpenData,
+): Promise<RecordedAgreement> {
+  const shape = { batchSize: train.batchSize, contextLength: model.options.contextLength };
+  const tracer = await RoutingTracer.create(model, weights, shape, runtimeOptions(train));
+  try {
+    const trace = await tracer.trace(data.validation(), AGREEMENT_TOKENS);
+    const { statistics, routerStability } = layerAgreement(trace, { seed });
+    const adjacent = Object.fromEntries(
+      Object.entries(statistics).map(([key, { adjacent }]) => [key, adjacent]),
+    ) as Record<AgreementStatistic, number>;
+    const instability = routerStability.reduce((sum, { mean }) => sum + mean, 0) / routerStability.length;
+    return { tokens: trace.tokens.length, adjacent, routerInstability: instability };
+  } finally {
+    await tracer.release();
   }
 }
 

@@ -5,6 +5,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { AgreementStatistic } from '../analyze/index.js';
 import { encodeJson, replaceFile } from '../checkpoints/index.js';
 import { loadStatistics } from '../metrics/index.js';
 import { recipeDifferences } from '../recipes/index.js';
@@ -37,6 +38,15 @@ export interface Measured {
   readonly routing: readonly LayerLoad[];
 }
 
+/** How far neighbouring layers route alike: means over the pairs. `layerAgreement` in analyze/ says what each is. */
+export interface RecordedAgreement {
+  /** Validation tokens that were looked at. */
+  readonly tokens: number;
+  readonly adjacent: Readonly<Record<AgreementStatistic, number>>;
+  /** Pairs of tokens that are together in one layer and apart in the next; lower is more stable. */
+  readonly routerInstability: number;
+}
+
 /** A model measured with one way of routing. */
 export interface RecordedEvaluation {
   /** Why a token's output may depend on later ones; empty for a causal evaluation. */
@@ -46,6 +56,8 @@ export interface RecordedEvaluation {
   readonly validation: Measured;
   /** By the text's name. */
   readonly texts: Readonly<Record<string, Measured>>;
+  /** Absent where fewer than two layers route. */
+  readonly agreement?: RecordedAgreement;
 }
 
 /** The record of a finished run. */

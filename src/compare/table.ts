@@ -30,6 +30,13 @@ export interface ComparisonRow {
   readonly dropped: Spread;
   /** Means over layers and seeds; absent for variants that do not route. */
   readonly routing?: { readonly balance: number; readonly maxOverMean: number; readonly dead: number };
+  /** Matched agreement and normalised mutual information of neighbouring layers with their chance levels. */
+  readonly agreement?: {
+    readonly matched: Spread;
+    readonly matchedChance: Spread;
+    readonly mutualInformation: Spread;
+    readonly mutualInformationChance: Spread;
+  };
 }
 
 /** Rows of all variants that have a record, in the grid's order; the causal evaluation of a leaking variant first. */
@@ -108,6 +115,20 @@ function row(
             dead: mean(layers.map(({ dead }) => dead)),
           },
         }),
+    ...agreementOf(evaluated),
+  };
+}
+
+function agreementOf(evaluated: readonly RecordedEvaluation[]): Pick<ComparisonRow, 'agreement'> {
+  const all = evaluated.flatMap(({ agreement }) => (agreement ? [agreement.adjacent] : []));
+  if (all.length < evaluated.length) return {};
+  return {
+    agreement: {
+      matched: spread(all.map(({ matched }) => matched)),
+      matchedChance: spread(all.map(({ matchedChance }) => matchedChance)),
+      mutualInformation: spread(all.map(({ mutualInformation }) => mutualInformation)),
+      mutualInformationChance: spread(all.map(({ mutualInformationChance }) => mutualInformationChance)),
+    },
   };
 }
 
@@ -173,9 +194,31 @@ export function comparisonTable(plan: Plan, records: readonly RunRecord[], comma
               one.routing!.dead.toFixed(2),
             ]),
           ),
+          ...agreementTable(routed),
         ]),
     '',
   ].join('\n');
+}
+
+/** How far neighbouring layers route alike, beside what shuffled decisions agree on. */
+function agreementTable(rows: readonly ComparisonRow[]): string[] {
+  const some = rows.filter(({ agreement }) => agreement);
+  if (some.length === 0) return [];
+  return [
+    '',
+    'How far neighbouring layers route alike (chance: the same with shuffled decisions): tokens in the same group once experts are matched, and normalised mutual information.',
+    '',
+    markdown(
+      ['variant', 'matched', 'chance', 'information', 'chance'],
+      some.map((one) => [
+        label(one),
+        formatSpread(one.agreement!.matched, 3),
+        formatSpread(one.agreement!.matchedChance, 3),
+        formatSpread(one.agreement!.mutualInformation, 3),
+        formatSpread(one.agreement!.mutualInformationChance, 3),
+      ]),
+    ),
+  ];
 }
 
 const formatRate = ({ mean, sd }: Spread): string =>

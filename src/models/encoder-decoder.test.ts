@@ -75,6 +75,12 @@ const data: Feeds = [
   ['targetMask', targetMask],
 ];
 
+const typedData = (): (readonly [string, Float64Array | Int32Array])[] =>
+  [...data].map(([name, numbers]) => [
+    name,
+    numbers instanceof Int32Array ? numbers : Float64Array.from(numbers as number[]),
+  ]);
+
 const gradientCases: readonly (readonly [string, Input, boolean])[] = [
   ['T5, dense', t5, false],
   ['T5, Switch in every second block', { ...t5, sparse }, false],
@@ -101,15 +107,46 @@ test.each(gradientCases)('gradients equal finite differences: %s', async (_, opt
     new Map([...parameters].map(([name, { tensor }]) => [name, tensor])),
     new Map<string, Float64Array | Int32Array>([
       ...randomParameters(parameters, 3),
-      ...[...data].map(
-        ([name, numbers]) =>
-          [name, numbers instanceof Int32Array ? numbers : Float64Array.from(numbers as number[])] as const,
-      ),
+      ...typedData(),
       ...Object.entries(noise),
     ]),
     { samples: 4, seed: 5 },
   );
   expect(error).toBeLessThan(1e-7);
+});
+
+describe('every kind of sparse layer stands in both stacks', () => {
+  const layers: [string, Input][] = [
+    ['stratified', { kind: 'stratified', strata: [2, 3] }],
+    ['top-K activation', { kind: 'topKActivation', topK: 4 }],
+    ['product keys', { kind: 'productKey', heads: 2, subKeys: 3, topK: 2 }],
+    ...[
+      { kind: 'sigmoid', entropyCoefficient: 0.1 },
+      { kind: 'adaptiveClustering', preset: 'paper' },
+      { kind: 'biasBalanced' },
+    ].map((router): [string, Input] => [router.kind, { numExperts: 3, topK: 2, router }]),
+    ['one router a stack', { numExperts: 3, topK: 2, routerSharing: {} }],
+  ];
+
+  test.each(layers)('%s: gradients, and padding that reaches nothing', async (name, layer) => {
+    const options = { ...t5, sparse: { every: 1, ...layer } };
+    const { parameters, loss } = trace(create(options));
+    const trainable = [...parameters].filter(([, parameter]) => parameter.trainable);
+    const feeds = new Map<string, Float64Array | Int32Array>([
+      ...randomParameters(parameters, 3),
+      ...typedData(),
+    ]);
+    const error = await leafGradientError(
+      loss,
+      new Map(trainable.map(([name, { tensor }]) => [name, tensor])),
+      feeds,
+      { samples: 2, seed: 5 },
+    );
+    // Clusters are measured without a gradient, which finite differences do not know.
+    if (name !== 'adaptiveClustering') expect(error).toBeLessThan(1e-6);
+    expect(await reach(options, 'source', sourceTime + 3)).toEqual([]);
+    expect(await reach(options, 'target', targetTime + 3)).toEqual(['1,3']);
+  });
 });
 
 test.each([

@@ -64,6 +64,30 @@ describe('language models', () => {
     expect(own.forwardFlopsPerToken).toBe(shared.forwardFlopsPerToken);
   });
 
+  test('Omni-router’s 613,103,620 parameters, with a table of tokens in place of its projection of frames', () => {
+    const omni = {
+      hiddenSize: 1024,
+      numLayers: 16,
+      numHeads: 16,
+      intermediateSize: 4096,
+      contextLength: 1,
+      positions: 'none',
+      norm: 'layer',
+      tieEmbeddings: false,
+      outputBias: true,
+      sparse: {
+        numExperts: 4,
+        router: { kind: 'softmax', bias: true },
+        routerSharing: {},
+        experts: { kind: 'feedForward', bias: true },
+      },
+    };
+    const [frames, tokens] = [320 * 1024, 8192 * 1024];
+    const parsed = modelSchema.parse(omni);
+    const { parameters } = sizeOfModel(createModel({ ...parsed, vocabSize: 8192 } as ModelOptions));
+    expect(parameters - tokens + frames).toBe(613_103_620);
+  });
+
   test('an output layer of its own is stored, and multiplies what a tied table does', () => {
     const untied = size({ ...small, tieEmbeddings: false });
     expect(untied.parameters - size(small).parameters).toBe(11 * 8);

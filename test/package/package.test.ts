@@ -31,6 +31,7 @@ test('the tarball holds the built rooms, the recipes and nothing of the tests', 
   }
   expect(paths).toContain(manifest.bin['switchyard']);
   expect(paths).toContain('recipes/demo.json');
+  expect(paths).toContain('recipes/paper/switch-base-8.json');
   expect(paths).toContain('LICENSE');
   expect(paths.filter((path) => /\.(test|case)\.|^src\/|^test\/|^bench\//.test(path))).toEqual([]);
 });

@@ -49,9 +49,6 @@ const schema = z
     }
   });
 
-/** Options of a layer of experts. */
-export type ExpertsOptions = z.infer<typeof schema>;
-
 /** `experts` in a recipe. */
 export const experts: Kind<typeof schema, LayerSizes, FeedForward & Module> = {
   schema,

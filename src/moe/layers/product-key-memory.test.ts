@@ -83,8 +83,9 @@ describe('the dense path', () => {
 });
 
 describe('gradients', () => {
-  test('of values that several heads and tokens read add up', async () => {
-    const layer = create({ heads: 3, subKeys: 3, topK: 2 });
+  // 9 values are weighed in one matrix, 36 are copied.
+  test.each([3, 6])('of values that several heads and tokens read add up: %d² values', async (subKeys) => {
+    const layer = create({ heads: 3, subKeys, topK: 2 });
     const parameters = nameParameters(layer, 'float64');
     const rows = input('hidden', 'float64', [6, 4]);
     const weights = input('weights', 'float64', [6, 4]);
@@ -93,7 +94,7 @@ describe('gradients', () => {
     // Every head has the keys of the first.
     for (const name of ['firstKeys', 'secondKeys']) {
       const keys = data.get(name)!;
-      keys.copyWithin(6, 0, 6).copyWithin(12, 0, 6);
+      keys.copyWithin(2 * subKeys, 0, 2 * subKeys).copyWithin(4 * subKeys, 0, 2 * subKeys);
     }
     const leaves = new Map([...parameters].map(([name, { tensor }]) => [name, tensor]));
     const numbers = new Map<string, Float64Array>([
@@ -104,8 +105,8 @@ describe('gradients', () => {
     expect(await leafGradientError(sum(multiply(output, weights)), leaves, numbers)).toBeLessThan(1e-8);
   });
 
-  test('of values that nobody reads are exactly zero', async () => {
-    const layer = create({ heads: 1, subKeys: 4, topK: 2 });
+  test.each([2, 4])('of values that nobody reads are exactly zero: %d of 16 are read', async (topK) => {
+    const layer = create({ heads: 1, subKeys: 4, topK });
     const parameters = nameParameters(layer, 'float64');
     const rows = input('hidden', 'float64', [1, 4]);
     const values = parameters.get('values')!.tensor;
@@ -114,7 +115,7 @@ describe('gradients', () => {
     const x = [0.5, 1, 0.7, 0.3];
     const actual = await run({ gradient }, [...data, ['hidden', x]]);
     const { places } = referenceProductKey(
-      { heads: 1, subKeys: 4, topK: 2, activation: 'relu' },
+      { heads: 1, subKeys: 4, topK, activation: 'relu' },
       { hidden: [x], parameters: data },
     );
     const touched = matrix(actual.gradient, 4).flatMap((row, i) =>

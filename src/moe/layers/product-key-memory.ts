@@ -6,6 +6,7 @@ import { z } from 'zod';
 import {
   add,
   divide,
+  fill,
   gather,
   gatherElements,
   matmul,
@@ -13,6 +14,7 @@ import {
   multiply,
   relu,
   reshape,
+  scatterAdd,
   slice,
   softmax,
   stopGradient,
@@ -169,8 +171,20 @@ export class ProductKeyMemory extends Module implements FeedForward {
       activation === 'relu'
         ? relu(scores)
         : softmax(softmaxOver === 'heads' ? reshape(scores, together) : scores);
-    const read = gather(this.values.tensor, places);
-    return sum(multiply(read, reshape(weights, [...together, 1])), 1);
+    return this.weigh(places, reshape(weights, together));
+  }
+
+  /** `Σ_j weights_tj · values[places_tj]` */
+  private weigh(places: Tensor, weights: Tensor): Tensor {
+    const { tensor } = this.values;
+    const [count, hiddenSize] = this.values.shape;
+    const [tokens, read] = places.shape as [number, number];
+    // Copies of the values that are read, and the scatter of their gradients, are larger than a matrix of all weights,
+    // mostly zeros, unless there are very many values.
+    if (count <= read * hiddenSize) {
+      return matmul(scatterAdd(fill(weights.dtype, [tokens, count], 0), places, weights, 1), tensor);
+    }
+    return sum(multiply(gather(tensor, places), reshape(weights, [tokens, read, 1])), 1);
   }
 
   /** Where the best sums are, best first: int64 `[tokens, heads, width]` for either half. */

@@ -41,7 +41,11 @@ export function compareCommand(): Command {
   return new Command('compare')
     .description('train variants of a recipe over several seeds, at equal size, and tabulate mean and spread')
     .argument('<grid>', 'path of a grid: a base recipe, variants of it, seeds')
-    .option('--seeds <list>', "seeds instead of the grid's, such as 1,2,3", seedList)
+    .option(
+      '--seeds <list>',
+      "perform the runs of these seeds alone, such as 1,2; others than the grid's are added to it",
+      seedList,
+    )
     .option(
       '-o, --out <folder>',
       'where records, table and figure go (default: docs/results/<name of the grid>)',
@@ -80,7 +84,7 @@ Examples:
         ...(flags.seeds === undefined ? {} : { seeds: flags.seeds }),
         ...(flags.match === undefined ? {} : { measure: flags.match }),
       });
-      const selected = selectRuns(plan, flags.only);
+      const selected = selectRuns(plan, { only: flags.only, seeds: flags.seeds });
       const { processes, cache: cacheFolder, keep = false, force = false } = flags;
       const out = flags.out ?? join('docs', 'results', grid.name);
       const options = { out, processes, cacheFolder, keep, force, selected };
@@ -92,7 +96,7 @@ Examples:
         return;
       }
       const progress = new Progress(process.stderr);
-      const command = commandLine(path, flags);
+      const command = commandLine(path, grid.seeds, flags);
       const result = await compare(plan, { ...options, command, listener: listen(progress) });
       progress.clear();
       process.stdout.write(
@@ -184,10 +188,15 @@ function dryRunJson(plan: Plan, states: readonly RunState[]): unknown {
 }
 
 /** The command without what only says how to run it. */
-function commandLine(path: string, { seeds, match, out }: CompareFlags): string {
+function commandLine(
+  path: string,
+  known: readonly number[],
+  { seeds = [], match, out }: CompareFlags,
+): string {
+  const further = seeds.filter((seed) => !known.includes(seed));
   return [
     `switchyard compare ${path}`,
-    ...(seeds === undefined ? [] : [`--seeds ${seeds.join(',')}`]),
+    ...(further.length === 0 ? [] : [`--seeds ${[...known, ...further].join(',')}`]),
     ...(match === undefined ? [] : [`--match ${match}`]),
     ...(out === undefined ? [] : [`--out ${out}`]),
   ].join(' ');

@@ -122,9 +122,22 @@ describe('planGrid', () => {
     expect(variants[1].evaluations[0].model.sparse).toMatchObject({ topK: 2 });
   });
 
-  test('runs can be chosen by variant', async () => {
-    const plan = await planGrid(grid());
-    expect(selectRuns(plan, ['switch']).map(({ id }) => id)).toEqual(['switch-seed1', 'switch-seed2']);
-    expect(() => selectRuns(plan, ['swich'])).toThrow("there is no variant 'swich'; did you mean switch?");
+  test('runs can be chosen by variant and by seed, of which there can be more than the grid has', async () => {
+    const plan = await planGrid(grid(), { seeds: [7, 1] });
+    expect(plan.seeds).toEqual([1, 2, 7]);
+    expect(selectRuns(plan, { seeds: [7, 1] }).map(({ id }) => id)).toEqual([
+      'dense-seed1',
+      'switch-seed1',
+      'dense-seed7',
+      'switch-seed7',
+    ]);
+    expect(selectRuns(plan, { only: ['switch'] }).map(({ id }) => id)).toEqual([
+      'switch-seed1',
+      'switch-seed2',
+      'switch-seed7',
+    ]);
+    expect(() => selectRuns(plan, { only: ['swich'] })).toThrow(
+      "there is no variant 'swich'; did you mean switch?",
+    );
   });
 });

@@ -29,6 +29,7 @@ export {
   type PlannedRun,
   type PlannedVariant,
   type PlanOptions,
+  type RunSelection,
 } from './plan.js';
 export { type RunRecord } from './record.js';
 export { pairedDifference, spread, type Spread } from './statistics.js';

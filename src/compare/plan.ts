@@ -63,9 +63,16 @@ export interface Plan {
   readonly runs: readonly PlannedRun[];
 }
 
+/** Which runs of a plan are meant. */
+export interface RunSelection {
+  /** Names of variants. */
+  readonly only?: readonly string[] | undefined;
+  readonly seeds?: readonly number[] | undefined;
+}
+
 /** Settings of {@link planGrid}. */
 export interface PlanOptions {
-  /** Instead of the grid's own. */
+  /** Beside the grid's own. */
   readonly seeds?: readonly number[];
   /** Instead of the grid's own. */
   readonly measure?: MatchMeasure;
@@ -79,7 +86,8 @@ export interface PlanOptions {
  * @throws GridError in one line: a variant that is no recipe, cannot match, or leaks without a causal evaluation.
  */
 export async function planGrid(grid: Grid, options: PlanOptions = {}): Promise<Plan> {
-  const { cacheFolder = '.cache', seeds = grid.seeds } = options;
+  const { cacheFolder = '.cache' } = options;
+  const seeds = [...new Set([...grid.seeds, ...(options.seeds ?? [])])];
   const names = Object.keys(grid.variants);
   const baseline = grid.baseline ?? names[0];
   const measure = options.measure ?? grid.match?.measure;
@@ -137,13 +145,15 @@ export async function planGrid(grid: Grid, options: PlanOptions = {}): Promise<P
   return { grid, baseline, measure, tolerance, seeds, variants, runs };
 }
 
-/** The runs of chosen variants. @throws GridError naming a variant that is not there. */
-export function selectRuns(plan: Plan, only: readonly string[] | undefined): readonly PlannedRun[] {
-  if (only === undefined) return plan.runs;
+/** The runs of chosen variants and seeds; all where nothing is said. @throws GridError naming a variant that is not there. */
+export function selectRuns(
+  plan: Plan,
+  { only = plan.variants.map(({ name }) => name), seeds = plan.seeds }: RunSelection,
+): readonly PlannedRun[] {
   const names = plan.variants.map(({ name }) => name);
   const wrong = only.find((name) => !names.includes(name));
   if (wrong !== undefined) throw new GridError(`there is no variant '${wrong}'; ${suggest(wrong, names)}`);
-  return plan.runs.filter(({ variant }) => only.includes(variant));
+  return plan.runs.filter(({ variant, seed }) => only.includes(variant) && seeds.includes(seed));
 }
 
 type Changes = Readonly<Record<string, unknown>>;

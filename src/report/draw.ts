@@ -62,3 +62,35 @@ export function percent(share: number): string {
   const value = 100 * share;
   return `${value.toFixed(value !== 0 && Math.abs(value) < 10 ? 1 : 0)} %`;
 }
+
+/** An axis with its label in the middle below it. */
+export function xAxis(label: string, more: Readonly<Record<string, unknown>> = {}): Record<string, unknown> {
+  return { label, labelArrow: 'none', labelAnchor: 'center', tickSize: 4, ...more };
+}
+
+/** An axis with its label above it. */
+export function yAxis(label: string, more: Readonly<Record<string, unknown>> = {}): Record<string, unknown> {
+  return { label, labelArrow: 'none', tickSize: 0, ...more };
+}
+
+/** Whole numbers from 1 to `last`, about `count` of them. */
+export function wholeTicks(last: number, count = 10): number[] {
+  const step = Math.max(1, Math.ceil(last / count));
+  return Array.from({ length: last }, (_, i) => i + 1).filter((value) => value === 1 || value % step === 0);
+}
+
+/** Places near the wanted ones that are at least `gap` apart, in the order of the wanted ones. */
+export function spread(wanted: readonly number[], gap: number): number[] {
+  const order = wanted.map((_, i) => i).sort((a, b) => wanted[a] - wanted[b]);
+  const placed = [...wanted];
+  for (let round = 0; round < 50; round++) {
+    for (let i = 1; i < order.length; i++) {
+      const [below, above] = [order[i - 1], order[i]];
+      const missing = gap - (placed[above] - placed[below]);
+      if (missing <= 1e-12) continue;
+      placed[below] -= missing / 2;
+      placed[above] += missing / 2;
+    }
+  }
+  return placed;
+}

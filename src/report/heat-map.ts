@@ -67,8 +67,12 @@ export function heatMap(options: HeatMapOptions): string {
     marks: [
       Plot.cell(cells, {
         ...channels,
-        inset: 0.5,
-        rx: 1.5,
+        // Narrow cells touch, so that a row reads as a band.
+        insetLeft: options.cellWidth < 9 ? 0 : 0.5,
+        insetRight: options.cellWidth < 9 ? 0 : 0.5,
+        insetTop: 0.5,
+        insetBottom: 0.5,
+        rx: options.cellWidth < 9 ? 0 : 1.5,
         fill: ({ value }: HeatCell) => shade(value / full),
         title: ({ facet, row, column, value }: HeatCell) =>
           [

@@ -29,7 +29,7 @@ main { max-width: 1120px; margin: 0 auto; padding: 48px 28px 72px; }
 h1, h2 { font-family: Charter, "Iowan Old Style", "Source Serif 4", Georgia, "DejaVu Serif", serif; font-weight: 600; line-height: 1.2; letter-spacing: -0.01em; }
 h1 { font-size: 34px; margin: 0 0 6px; }
 h2 { font-size: 23px; margin: 0 0 4px; }
-p { margin: 0 0 12px; max-width: 76ch; }
+p { margin: 0 0 12px; max-width: 92ch; }
 .lead, .reading { color: var(--quiet); }
 section { margin-top: 52px; padding-top: 22px; border-top: 1px solid var(--line); }
 .panels { display: flex; flex-wrap: wrap; gap: 22px 40px; align-items: flex-start; margin-top: 14px; }

@@ -3,7 +3,7 @@
  * @module
  */
 import * as Plot from '@observablehq/plot';
-import { draw, percent, runColor } from '../draw.js';
+import { draw, percent, runColor, wholeTicks, xAxis, yAxis } from '../draw.js';
 import type { Figure, Panel } from '../figure.js';
 import { heatMap } from '../heat-map.js';
 import { table } from '../html.js';
@@ -78,13 +78,13 @@ function decay({ runs }: Report): string {
     height: 240,
     marginLeft: 48,
     marginTop: 28,
-    x: {
-      label: 'layers apart',
-      labelArrow: 'none',
-      ticks: Math.min(10, Math.max(...found.map(({ distance }) => distance))),
+    marginBottom: 38,
+    x: xAxis('layers apart', {
+      ticks: wholeTicks(Math.max(...found.map(({ distance }) => distance))),
       tickFormat: 'd',
-    },
-    y: { domain: [0, 1], label: 'matched agreement', labelArrow: 'none', tickFormat: percent, ticks: 5 },
+      domain: [0.8, Math.max(...found.map(({ distance }) => distance)) + 0.2],
+    }),
+    y: yAxis('matched agreement', { domain: [0, 1], tickFormat: percent, ticks: 5 }),
     marks: [
       Plot.gridY({ ticks: 5, stroke: 'var(--line)', strokeOpacity: 1 }),
       Plot.line(points('matchedChance'), {

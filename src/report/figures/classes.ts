@@ -42,7 +42,7 @@ export const classes: Figure = {
           rowLabel: kind,
           columnLabel: 'expert',
           format: percent,
-          cellWidth: Math.max(5, Math.min(20, 1000 / experts / Math.max(4, layers.length))),
+          cellWidth: Math.max(4, Math.min(28, 900 / experts / layers.length)),
           cellHeight: 15,
           columnTicks: Array.from({ length: experts }, (_, i) => i).filter(
             (i) => i % Math.ceil(experts / 8) === 0,

@@ -4,7 +4,7 @@
  */
 import * as Plot from '@observablehq/plot';
 import type { Histogram } from '../../metrics/index.js';
-import { draw, percent, runColor } from '../draw.js';
+import { draw, percent, runColor, xAxis } from '../draw.js';
 import type { Figure } from '../figure.js';
 import type { Report } from '../report-data.js';
 
@@ -62,11 +62,11 @@ function ridge(label: string, bins: readonly Bin[], axis: string): string {
     height: 56 + 58 * layers.length,
     marginLeft: 14,
     marginRight: 64,
-    marginBottom: 36,
+    marginBottom: 40,
     marginTop: 10,
-    x: { label: axis, labelArrow: 'none', ticks: 5 },
+    x: xAxis(axis, { ticks: 5 }),
     y: { axis: null },
-    fy: { domain: layers, label: null, padding: 0.12 },
+    fy: { domain: layers, label: null, padding: 0.12, axis: 'right' },
     marks: [
       Plot.rectY(bins, {
         x1: 'low',

@@ -30,7 +30,9 @@ export const load: Figure = {
         ),
       );
       const { steps } = history.load[0];
-      const ticks = steps.filter((_, i) => (i + 1) % Math.ceil(steps.length / 5) === 0);
+      // Beside each other as long as the page is wide enough.
+      const stacked = history.load.length > 5;
+      const ticks = steps.filter((_, i) => (i + 1) % Math.ceil(steps.length / (stacked ? 5 : 4)) === 0);
       const markup = heatMap({
         label: `${name}: share of choices per expert and layer over steps`,
         cells,
@@ -38,10 +40,12 @@ export const load: Figure = {
         rowLabel: 'expert',
         columnLabel: 'step',
         format: (value) => `${value.toFixed(2)} × an even share (${percent(value / most)})`,
-        cellWidth: Math.max(3, 420 / steps.length),
-        cellHeight: Math.max(3, Math.min(12, 120 / most)),
+        cellWidth: stacked
+          ? Math.max(3, 480 / steps.length)
+          : Math.max(2, 940 / history.load.length / steps.length),
+        cellHeight: Math.max(3, Math.min(14, 200 / most)),
         columnTicks: ticks,
-        stacked: true,
+        stacked,
       });
       return [{ caption: name, markup }];
     });

@@ -3,7 +3,7 @@
  * @module
  */
 import * as Plot from '@observablehq/plot';
-import { draw, runColor, short } from '../draw.js';
+import { draw, runColor, short, spread, xAxis, yAxis } from '../draw.js';
 import type { Figure } from '../figure.js';
 
 interface Point {
@@ -28,15 +28,22 @@ export const loss: Figure = {
     if (training.length + validation.length === 0) return [];
     const stroke = ({ color }: Point): string => runColor(color);
     const last = runs.flatMap(({ name }) => validation.filter(({ run }) => run === name).at(-1) ?? []);
+    const losses = [...training, ...validation].map(({ loss: value }) => value);
+    const range = Math.max(...losses) - Math.min(...losses);
+    const labels = spread(
+      last.map(({ loss: value }) => value),
+      range / 18,
+    );
     const markup = draw('Training and validation loss over steps', {
-      width: 900,
+      width: 1040,
       height: 320,
       marginRight: 66,
       marginLeft: 40,
-      x: { label: 'step', nice: true, labelArrow: 'none' },
-      y: { label: 'nats per token', labelArrow: 'none', nice: true },
+      marginBottom: 38,
+      x: xAxis('step', { nice: true }),
+      y: yAxis('nats per token', { nice: true, ticks: 6 }),
       marks: [
-        Plot.gridY({ stroke: 'var(--line)', strokeOpacity: 1 }),
+        Plot.gridY({ ticks: 6, stroke: 'var(--line)', strokeOpacity: 1 }),
         Plot.line(training, {
           x: 'step',
           y: 'loss',
@@ -57,7 +64,7 @@ export const loss: Figure = {
         }),
         Plot.text(last, {
           x: 'step',
-          y: 'loss',
+          y: (_: Point, i: number) => labels[i],
           text: ({ loss: value }: Point) => value.toFixed(3),
           fill: stroke,
           textAnchor: 'start',

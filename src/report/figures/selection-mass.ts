@@ -3,7 +3,7 @@
  * @module
  */
 import * as Plot from '@observablehq/plot';
-import { draw, percent, runColor } from '../draw.js';
+import { draw, percent, runColor, wholeTicks, xAxis, yAxis } from '../draw.js';
 import type { Figure } from '../figure.js';
 
 interface Point {
@@ -15,6 +15,9 @@ interface Point {
 
 /** Shares below this are drawn at it: a logarithm has no zero. */
 const FLOOR = 1e-4;
+
+/** Round shares for a logarithmic axis. */
+const TICKS = [1e-4, 1e-3, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1];
 
 export const selectionMass: Figure = {
   id: 'selection-mass',
@@ -38,19 +41,21 @@ export const selectionMass: Figure = {
         runs.flatMap(({ routing }) => routing?.profiles.map(({ numExperts }) => 1 / numExperts) ?? []),
       ),
     ];
+    const shares = points.map(({ share }) => share);
+    const [low, high] = [Math.min(...shares) * 0.9, Math.max(...shares, ...even) * 1.1];
+    const ticks = TICKS.filter((tick) => tick >= low && tick <= high);
     const markup = draw('Share of gate weight by rank of the expert', {
       width: 620,
       height: 280,
       marginLeft: 52,
-      x: {
-        label: 'rank of the expert',
-        labelArrow: 'none',
-        ticks: Math.min(12, Math.max(...points.map(({ rank }) => rank))),
+      marginBottom: 38,
+      x: xAxis('rank of the expert', {
+        ticks: wholeTicks(Math.max(...points.map(({ rank }) => rank))),
         tickFormat: 'd',
-      },
-      y: { type: 'log', label: 'share of gate weight', labelArrow: 'none', ticks: 4, tickFormat: percent },
+      }),
+      y: yAxis('share of gate weight', { type: 'log', domain: [low, high], ticks, tickFormat: percent }),
       marks: [
-        Plot.gridY({ ticks: 4, stroke: 'var(--line)', strokeOpacity: 1 }),
+        Plot.gridY(ticks, { stroke: 'var(--line)', strokeOpacity: 1 }),
         Plot.ruleY(even, { stroke: 'var(--quiet)', strokeDasharray: '3,3' }),
         Plot.line(points, {
           x: 'rank',

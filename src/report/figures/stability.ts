@@ -3,7 +3,7 @@
  * @module
  */
 import * as Plot from '@observablehq/plot';
-import { draw, percent, runColor } from '../draw.js';
+import { draw, percent, runColor, spread, xAxis, yAxis } from '../draw.js';
 import type { Figure } from '../figure.js';
 
 interface Point {
@@ -30,21 +30,25 @@ export const stability: Figure = {
     );
     if (points.length === 0) return [];
     const stroke = ({ color }: Point): string => runColor(color);
-    const final = new Map(points.map((point) => [point.series, point]));
+    const most = Math.max(0.1, ...points.map(({ share }) => share));
+    const final = [...new Map(points.map((point) => [point.series, point])).values()];
+    const labels = spread(
+      final.map(({ share }) => share),
+      most / 17,
+    );
     const markup = draw('Share of tokens that changed their first choice, by step', {
       width: 620,
       height: 280,
       marginLeft: 48,
       marginRight: 70,
-      x: { label: 'step', labelArrow: 'none', nice: true },
-      y: {
-        domain: [0, Math.max(0.1, ...points.map(({ share }) => share))],
+      marginBottom: 38,
+      x: xAxis('step', { ticks: [...new Set(points.map(({ step }) => step))].slice(-12), tickFormat: 'd' }),
+      y: yAxis('tokens with another first choice', {
+        domain: [0, most],
         nice: true,
-        label: 'tokens with another first choice',
-        labelArrow: 'none',
         tickFormat: percent,
         ticks: 5,
-      },
+      }),
       marks: [
         Plot.gridY({ ticks: 5, stroke: 'var(--line)', strokeOpacity: 1 }),
         Plot.line(points, {
@@ -63,13 +67,13 @@ export const stability: Figure = {
           stroke: 'var(--paper)',
           title: ({ series, step, share }: Point) => `${series}, to step ${step}: ${percent(share)}`,
         }),
-        Plot.text([...final.values()], {
+        Plot.text(final, {
           x: 'step',
-          y: 'share',
+          y: (_: Point, i: number) => labels[i],
           text: ({ layer }: Point) => `layer ${layer}`,
           textAnchor: 'start',
           dx: 8,
-          fill: 'var(--quiet)',
+          fill: stroke,
         }),
       ],
     });

@@ -66,7 +66,7 @@ const CANONICAL_TOKENS = 4096;
 
 /**
  * All statistics of a trace.
- * @param options.shuffles shuffled copies that the chance level is averaged over; default 5
+ * @param options `shuffles`: shuffled copies that the chance level is averaged over, default 5; `seed` of the shuffles
  */
 export function layerAgreement(
   trace: RoutingTrace,

@@ -43,7 +43,9 @@ function distributions(draw: () => number, tokens: number, size: number): number
 test('a permuted distribution is fully correlated, in one direction fewer than it has entries', () => {
   const p = distributions(random('p'), 200, 4);
   const permuted = p.map((_, i) => p[i - (i % 4) + [2, 0, 3, 1][i % 4]]);
-  expect(canonicalCorrelations(p, 4, permuted, 4)).toEqual([1, 1, 1].map((one) => expect.closeTo(one, 9)));
+  expect(canonicalCorrelations(p, 4, permuted, 4)).toEqual(
+    Array.from({ length: 3 }, () => expect.closeTo(1, 9) as number),
+  );
 });
 
 test('independent distributions hardly correlate; sides of different size give as many as the smaller', () => {

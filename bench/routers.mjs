@@ -35,6 +35,10 @@ const atSwitchFlops = (sparse) =>
 
 /** By name: the model's `sparse` section, and why it differs from Switch's where that is not the router alone. */
 const contestants = {
+  'switch again': {
+    sparse: () => experts({ kind: 'softmax' }),
+    note: 'the same model: how far from 1 a ratio is by chance',
+  },
   top2: { sparse: () => experts({ kind: 'softmax' }, 2) },
   'top2 normalised': { sparse: () => experts({ kind: 'softmax', normalizeGates: true }, 2) },
   sigmoid: { sparse: () => experts({ kind: 'sigmoid' }) },

@@ -16,7 +16,7 @@ import {
   streamKey,
 } from '../src/nn/index.js';
 import { compile } from '../src/runtime/index.js';
-import { distance } from './support/numbers.js';
+import { distance, typed } from './support/numbers.js';
 
 type Options = Readonly<Record<string, unknown>>;
 
@@ -61,6 +61,9 @@ const shared = { kind: 'experts', numExperts: 4, topK: 2, routerSharing: {} };
 const cases: readonly Options[] = [
   ...routers,
   ...layers,
+  { ...shared, dispatch: { kind: 'capacity', evalCapacityFactor: 0.5, minimumCapacity: 1 } },
+  { ...shared, dispatch: { kind: 'capacity', evalCapacityFactor: 2, minimumCapacity: 1 } },
+  { ...shared, topK: 1, dispatch: { kind: 'capacity', group: 'sequence', minimumCapacity: 1 } },
   { ...shared, router: { kind: 'adaptiveClustering' } },
   { ...shared, router: { kind: 'adaptiveClustering', preset: 'released-lm' } },
   {
@@ -97,15 +100,15 @@ function build(sparse: Options): { model: LanguageModel; weights: Map<string, Fl
 }
 
 /** A function from ids `[batch · time]` to logits by token. */
-async function logitsOf(sparse: Options) {
+async function logitsOf(sparse: Options, dtype: 'float32' | 'float64' = 'float64') {
   const { model, weights } = build(sparse);
-  nameParameters(model, 'float64');
+  nameParameters(model, dtype);
   const tokens = input('tokens', 'int32', [batch, time]);
   const { logits } = model.forward({ tokens }, evaluationContext());
   const program = await compile({ logits });
-  program.bindKnown([...weights].map(([name, values]) => [name, Float64Array.from(values)] as const));
+  program.bindKnown([...weights].map(([name, values]) => [name, typed(values, dtype)] as const));
   const predict = async (ids: Int32Array): Promise<number[][]> => {
-    const flat = Array.from((await program.run({ tokens: ids })).logits as Float64Array);
+    const flat = Array.from((await program.run({ tokens: ids })).logits as ArrayLike<number>);
     return Array.from({ length: batch * time }, (_, t) => flat.slice(t * vocabSize, (t + 1) * vocabSize));
   };
   return { model, predict, release: () => program.release() };
@@ -140,6 +143,33 @@ test.each(named)('%s: a token sees those before it, unless the layer says more',
   if (model.leaks.length === 0) expect([seen, strangers]).toEqual([0, 0]);
   else expect(seen).toBeGreaterThan(0);
 });
+
+/**
+ * With places for everybody an expert multiplies as many rows whoever comes, and its sums are rounded alike: what a token
+ * says then depends on nothing after it, to the last bit.
+ */
+const everybody = { kind: 'capacity', evalCapacityFactor: 4, minimumCapacity: batch * time };
+const fixedRows = cases
+  .filter(
+    ({ kind, router }) =>
+      kind !== 'stratified' && (router as Options | undefined)?.['kind'] !== 'expertChoice',
+  )
+  .filter((sparse) => build(sparse).model.leaks.length === 0)
+  .map((sparse) => (sparse['kind'] === 'experts' ? { ...sparse, dispatch: everybody } : sparse));
+
+test.each(fixedRows.map((sparse) => [JSON.stringify(sparse), sparse] as const))(
+  '%s: the same bits in float32',
+  async (_name, sparse) => {
+    const { predict, release } = await logitsOf(sparse, 'float32');
+    const before = await predict(text);
+    for (const last of [0, 3, 7, 10]) {
+      const after = await predict(text.map((id, i) => (i % time > last ? other(id) : id)));
+      const early = before.flatMap((_, t) => (t % time <= last ? [t] : []));
+      for (const t of early) expect(after[t]).toEqual(before[t]);
+    }
+    await release();
+  },
+);
 
 describe('a model that looks ahead', () => {
   const leaking = {

@@ -230,6 +230,21 @@ describe('eval and generate', () => {
       ['eval', 'run', '--data', 'nothing.txt'],
       'nothing.txt: there is no such file or folder',
     ],
+    [
+      'a recipe section that a model does not have',
+      ['eval', 'run', '--set', 'train.steps=5'],
+      '--set train.steps=5: a trained model has only its model section, such as model.sparse.router.stats=prefix',
+    ],
+    [
+      'routing that needs other weights',
+      ['generate', 'run', '--set', 'model.sparse.numExperts=5'],
+      'run/model/model.safetensors: blocks.1.feedForward.router.classifier.weight is F32 [4, 16], expected F32 [5, 16]',
+    ],
+    [
+      'a misspelt option of the model',
+      ['eval', 'run', '--set', 'model.sparse.router.jiter=0'],
+      'run/model/config.json: sparse.router: Unrecognized key: "jiter"',
+    ],
     ['CUDA where there is none', ['eval', 'run', '--device', 'cuda'], "device 'cuda' is not available here"],
     [
       'an unknown device',

@@ -168,6 +168,14 @@ describe('eval', () => {
     expect(result['tokens']).toBe(validation.tokens);
   });
 
+  test('with other routing than in training', async () => {
+    const starving = 'model.sparse.dispatch={"kind":"capacity","evalCapacityFactor":0.5,"minimumCapacity":1}';
+    const result = json(await command('eval', 'run', '--set', starving, '--json'));
+    const { validation } = json(trained) as { validation: { dropped: number; tokens: number } };
+    expect(validation.dropped).toBe(0);
+    expect(result['dropped']).toBeGreaterThan(0.3 * validation.tokens);
+  });
+
   test('a model folder on a text, in words', async () => {
     const { code, stdout, stderr } = await command(
       'eval',

@@ -10,7 +10,7 @@ import { loadStatistics } from '../metrics/index.js';
 import { recipeOfRun } from '../recipes/index.js';
 import { Evaluator, loadModel, runtimeOptions, type LoadedModel } from '../train/index.js';
 import { devices } from '../runtime/index.js';
-import { numberIn } from './options.js';
+import { changeModel, collect, numberIn } from './options.js';
 
 interface EvalFlags {
   readonly data?: string;
@@ -18,6 +18,7 @@ interface EvalFlags {
   readonly maxBatches?: number;
   readonly device: (typeof devices)[number];
   readonly cache: string;
+  readonly set?: string[];
   readonly json?: boolean;
 }
 
@@ -31,6 +32,11 @@ export function evalCommand(): Command {
     .option('--max-batches <count>', 'stop after this many batches', numberIn(1, Infinity, true))
     .option('--device <device>', devices.join(', '), 'cpu')
     .option('--cache <folder>', 'where tokenised text is kept', '.cache')
+    .option(
+      '-s, --set <path=value>',
+      'route otherwise than in training, such as model.sparse.router.stats=prefix; can be given again',
+      collect,
+    )
     .option('--json', 'print one JSON object: loss, perplexity, bitsPerByte, tokens, bytes, loads, dropped')
     .addHelpText(
       'after',
@@ -40,7 +46,7 @@ Examples:
   switchyard eval runs/demo/switch --data book.txt --json`,
     )
     .action(async (path: string, flags: EvalFlags) => {
-      const loaded = await loadModel(path);
+      const loaded = await loadModel(path, changeModel(flags.set));
       for (const line of loaded.warnings) process.stderr.write(`warning: ${line}\n`);
       const shape = { batchSize: flags.batchSize, contextLength: loaded.model.options.contextLength };
       const { sequence, name, close } = await openSequence(path, loaded, flags);

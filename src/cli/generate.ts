@@ -6,7 +6,7 @@ import { Command } from 'commander';
 import { Generator } from '../decode/index.js';
 import { loadModel, runtimeOptions } from '../train/index.js';
 import { devices } from '../runtime/index.js';
-import { numberIn } from './options.js';
+import { changeModel, collect, numberIn } from './options.js';
 
 interface GenerateFlags {
   readonly prompt: string;
@@ -16,6 +16,7 @@ interface GenerateFlags {
   readonly topP: number;
   readonly seed: number;
   readonly device: (typeof devices)[number];
+  readonly set?: string[];
   readonly json?: boolean;
 }
 
@@ -41,6 +42,11 @@ export function generateCommand(): Command {
       1,
     )
     .option('--device <device>', devices.join(', '), 'cpu')
+    .option(
+      '-s, --set <path=value>',
+      'route otherwise than in training, such as model.sparse.router.stats=prefix; can be given again',
+      collect,
+    )
     .option('--json', 'print one JSON object: prompt, text, tokens')
     .addHelpText(
       'after',
@@ -50,7 +56,7 @@ Examples:
   switchyard generate runs/shakespeare-switch --prompt "ROMEO:" --temperature 0.7 --top-k 40`,
     )
     .action(async (path: string, flags: GenerateFlags) => {
-      const { model, tokenizer, weights, warnings } = await loadModel(path);
+      const { model, tokenizer, weights, warnings } = await loadModel(path, changeModel(flags.set));
       for (const line of warnings) process.stderr.write(`warning: ${line}\n`);
       const prompt = tokenizer.encode(flags.prompt);
       if (prompt.length === 0) throw new Error('--prompt is empty: give at least one character to continue');

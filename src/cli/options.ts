@@ -3,6 +3,7 @@
  * @module
  */
 import { InvalidArgumentError } from 'commander';
+import { setPath } from '../recipes/index.js';
 
 /** Gathers an option that may be given several times. */
 export function collect(value: string, previous: readonly string[] = []): string[] {
@@ -19,5 +20,17 @@ export function numberIn(low: number, high: number, whole = false): (text: strin
       throw new InvalidArgumentError(`expected a ${kind} ${range}, not '${text}'`);
     }
     return value;
+  };
+}
+
+/** What `--set model.…=value` changes in the configuration of a trained model. */
+export function changeModel(overrides: readonly string[] = []): (config: object) => void {
+  const stray = overrides.find((override) => !override.startsWith('model.'));
+  if (stray !== undefined)
+    throw new Error(
+      `--set ${stray}: a trained model has only its model section, such as model.sparse.router.stats=prefix`,
+    );
+  return (config) => {
+    for (const override of overrides) setPath({ model: config }, override);
   };
 }

@@ -22,6 +22,8 @@ export interface Dispatched {
 
 /** Strategy of {@link Dispatched}. */
 export interface Dispatch {
+  /** Why, outside training, a token's output may depend on later ones; undefined when it never does. */
+  leak?(topK: number, numExperts: number): string | undefined;
   /** `hidden` is `[tokens, hiddenSize]`. */
   dispatch(hidden: Tensor, routing: Routing, numExperts: number, context: FeedForwardContext): Dispatched;
 }

@@ -66,7 +66,8 @@ export class SparseLayer extends Module implements FeedForward {
   }
 
   get leak(): string | undefined {
-    return this.router.leak;
+    const { router, dispatch, experts } = this;
+    return router.leak ?? dispatch.leak?.(router.topK, experts.numExperts);
   }
 
   forward(hidden: Tensor, context: FeedForwardContext): FeedForwardOutput {

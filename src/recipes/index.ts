@@ -3,7 +3,15 @@
  * @module
  */
 export { explainIssues, nearestKey } from './explain.js';
-export { loadRecipe, parseRecipe, recipeDifferences, RecipeError, recipeNames, recipePath } from './load.js';
+export {
+  loadRecipe,
+  parseRecipe,
+  recipeDifferences,
+  RecipeError,
+  recipeNames,
+  recipePath,
+  setPath,
+} from './load.js';
 export {
   recipeOfRun,
   trainRecipe,

@@ -76,8 +76,11 @@ export function loadRecipe(nameOrPath: string, overrides: readonly string[] = []
   return parseRecipe(value, overrides.length === 0 ? path : `${path} with --set`);
 }
 
-/** Applies `path=value` to a recipe that was not checked yet. */
-function setPath(root: object, override: string): void {
+/**
+ * Applies `path=value` to JSON that was not checked yet.
+ * @throws RecipeError if it is no such pair, or the path leads through a value without keys.
+ */
+export function setPath(root: object, override: string): void {
   const at = override.indexOf('=');
   const keys = override.slice(0, at).split('.');
   if (at < 1 || keys.some((key) => key === '' || key === '__proto__')) {

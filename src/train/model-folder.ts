@@ -65,16 +65,19 @@ export async function saveModelWeights(path: string, tensors: readonly NamedTens
   await saveSafetensors(join(path, 'model.safetensors'), tensors, { metadata: { format: 'pt' } });
 }
 
+/** Changes a configuration before it is checked: routing that is to be other than it was trained. */
+export type ConfigChange = (config: object) => void;
+
 /**
  * Opens a model folder; or a run folder: its finished model, or while there is none its newest usable checkpoint.
  *
  * @throws ModelFolderError if it is neither, or its files do not belong together.
  * @throws CheckpointError or SafetensorsError naming the damaged file.
  */
-export async function loadModel(path: string): Promise<LoadedModel> {
+export async function loadModel(path: string, change?: ConfigChange): Promise<LoadedModel> {
   const isRun = existsSync(join(path, 'recipe.json'));
   const folder = isRun ? join(path, 'model') : path;
-  const model = new LanguageModel(readModelConfig(folder));
+  const model = new LanguageModel(readModelConfig(folder, change));
   const tokenizer = loadTokenizer(join(folder, 'tokenizer.json'));
   // A model may have room for more tokens than its tokenizer knows, as tables padded to a round size do.
   if (tokenizer.vocabSize > model.options.vocabSize) {
@@ -101,7 +104,7 @@ export async function loadModel(path: string): Promise<LoadedModel> {
  * Reads the `config.json` of a model folder.
  * @throws ModelFolderError if there is none, or it describes no model of ours.
  */
-export function readModelConfig(folder: string): LanguageModelOptions {
+export function readModelConfig(folder: string, change?: ConfigChange): LanguageModelOptions {
   const file = join(folder, 'config.json');
   let value: unknown;
   try {
@@ -116,6 +119,7 @@ export function readModelConfig(folder: string): LanguageModelOptions {
       `${file}: model_type ${JSON.stringify(type)} is not known; expected "${MODEL_TYPE}"`,
     );
   }
+  change?.(rest);
   const parsed = languageModelSchema.safeParse(rest);
   if (!parsed.success || parsed.data.vocabSize === undefined) {
     const issue = parsed.success ? undefined : parsed.error.issues[0];

@@ -73,6 +73,15 @@ export function expertCapacity(
 export class CapacityDispatch implements Dispatch {
   constructor(private readonly options: CapacityOptions) {}
 
+  /** First choices of later tokens take places before second choices of earlier ones, unless nobody can overflow. */
+  leak(topK: number, numExperts: number): string | undefined {
+    const { capacityFactor, evalCapacityFactor = capacityFactor } = this.options;
+    const enough = numExperts / topK;
+    return topK === 1 || evalCapacityFactor >= enough
+      ? undefined
+      : `first choices of later tokens take places before second choices of earlier ones; evalCapacityFactor ${enough} drops nobody`;
+  }
+
   dispatch(
     hidden: Tensor,
     { experts, partial = false }: Routing,

@@ -4,8 +4,10 @@ import { capacityDemand } from './capacity-demand.js';
 
 test('strata of one layer are counted together, by class, place and token', () => {
   // Sixteen tokens in one sequence: the first half passes one stratum, the second both.
-  const second = Array.from({ length: 16 }, (_, t) => [t < 8 ? -1 : 0]);
-  const strata = [layerOf('3.0', 4, new Array<number[]>(16).fill([1])), layerOf('3.1', 12, second)];
+  // Four and twelve experts, numbered through: the second gate gives the first four no probability.
+  const second = Array.from({ length: 16 }, (_, t) => [t < 8 ? -1 : 4]);
+  const unseen = second.map(() => Array.from({ length: 16 }, (_, e) => (e < 4 ? 0 : 1 / 12)));
+  const strata = [layerOf('3.0', 16, new Array<number[]>(16).fill([1])), layerOf('3.1', 16, second, unseen)];
   const plain = layerOf('5', 4, new Array<number[]>(16).fill([0]));
   const texts = second.map((_, t) => (t < 8 ? 'the' : 'zebra'));
   const classes = second.map((_, t) => (t % 2 === 0 ? 'en' : 'de'));

@@ -4,7 +4,7 @@
  * @module
  */
 import { requestedCapacity, uniformRequestedCapacity } from '../metrics/index.js';
-import type { LayerTrace, RoutingTrace } from './routing-trace.js';
+import { firstVisible, type LayerTrace, type RoutingTrace } from './routing-trace.js';
 
 /** A class, place or token with its mean. */
 export interface MeanCapacity {
@@ -71,7 +71,7 @@ export function capacityDemand(
       layerIndex,
       strata: strata.map(({ name }) => name),
       mean: requested.reduce((a, b) => a + b, 0) / requested.length,
-      uniform: uniformRequestedCapacity(strata.map(({ numExperts }) => numExperts)),
+      uniform: uniformRequestedCapacity(sizesOf(strata)),
       counts,
       byClass: meansBy(classOf, requested),
       byPosition: meansBy(places, requested),
@@ -79,6 +79,12 @@ export function capacityDemand(
       lowest: tokens.slice(-LISTED).reverse(),
     };
   });
+}
+
+/** Experts of each stratum, from where its gate and the next begin to see. */
+function sizesOf(strata: readonly LayerTrace[]): number[] {
+  const first = strata.map(firstVisible);
+  return strata.map(({ numExperts }, i) => (first[i + 1] ?? numExperts) - first[i]);
 }
 
 /** Means by name, in the order in which names first occur. */

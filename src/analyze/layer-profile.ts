@@ -13,13 +13,15 @@ import {
   type Decisiveness,
   type RunStatistics,
 } from '../metrics/index.js';
-import { firstChoices, type LayerTrace, type RoutingTrace } from './routing-trace.js';
+import { firstChoices, firstVisible, type LayerTrace, type RoutingTrace } from './routing-trace.js';
 
 /** Figures of one layer over a set of tokens. */
 export interface LayerProfile extends Decisiveness, RunStatistics {
   readonly layer: string;
   readonly numExperts: number;
   readonly topK: number;
+  /** Experts that the layer chooses among: fewer than numExperts in later strata, the last of them. */
+  readonly visibleExperts: number;
   /** Choices per expert. */
   readonly load: readonly number[];
   /** Experts that would carry the entropy of the load evenly. */
@@ -29,7 +31,7 @@ export interface LayerProfile extends Decisiveness, RunStatistics {
   /** Standard deviation of the experts' percentages of all choices. */
   readonly loadDeviation: number;
   readonly coefficientOfVariation: number;
-  /** Experts without a token. */
+  /** Visible experts without a token. */
   readonly dead: readonly number[];
   /** Share of all gate weight per expert. */
   readonly selectionMass: readonly number[];
@@ -42,20 +44,27 @@ export function layerProfile(layer: LayerTrace, { rows }: Pick<RoutingTrace, 'ro
   const { name, numExperts, topK, experts, gates, probabilities } = layer;
   const load = new Array<number>(numExperts).fill(0);
   for (const expert of experts) if (expert >= 0) load[expert]++;
-  const { balance, coefficientOfVariation, dead } = loadStatistics(load);
+  const offset = firstVisible(layer);
+  const visible = load.slice(offset);
+  const { balance, coefficientOfVariation, dead } = loadStatistics(visible);
+  const first = firstChoices(layer);
+  // A token that does not come here has no opinion to measure.
+  const asked = probabilities.filter((_, i) => first[Math.floor(i / numExperts)] >= 0);
+  const seen = asked.filter((_, i) => i % numExperts >= offset);
   return {
     layer: name,
     numExperts,
     topK,
+    visibleExperts: visible.length,
     load,
     effectiveExperts: effectiveExperts(load),
     balance,
-    loadDeviation: loadDeviation(load),
+    loadDeviation: loadDeviation(visible),
     coefficientOfVariation,
-    dead,
+    dead: dead.map((expert) => offset + expert),
     selectionMass: selectionMass(experts, gates, numExperts),
-    ...decisiveness(probabilities, numExperts),
-    ...runStatistics(firstChoices(layer), rows),
+    ...decisiveness(seen, visible.length),
+    ...runStatistics(first, rows),
     ...(topK > 1 ? { coOccurrence: coOccurrence(experts, topK, numExperts) } : {}),
   };
 }

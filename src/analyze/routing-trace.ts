@@ -43,6 +43,18 @@ export function firstChoices({ experts, topK }: Pick<LayerTrace, 'experts' | 'to
   return Int32Array.from({ length: experts.length / topK }, (_, token) => experts[token * topK]);
 }
 
+/**
+ * Number of the first expert that a layer can see at all. A stratum sees its own experts and those of later strata: it
+ * gives the ones before no probability for any token.
+ */
+export function firstVisible({ probabilities, numExperts }: LayerTrace): number {
+  let first = numExperts - 1;
+  for (let i = 0; i < probabilities.length; i++) {
+    if (probabilities[i] > 0) first = Math.min(first, i % numExperts);
+  }
+  return first;
+}
+
 /** A compiled forward pass that gives out routing and nothing else. Weights are read from the buffers it was given. */
 export class RoutingTracer {
   private constructor(

@@ -76,7 +76,7 @@ function runTable(runs: readonly RunReport[]): string {
     const last = history.validation.at(-1);
     const profiles = routing?.profiles ?? [];
     const effective =
-      profiles.reduce((sum, p) => sum + p.effectiveExperts / p.numExperts, 0) / profiles.length;
+      profiles.reduce((sum, p) => sum + p.effectiveExperts / p.visibleExperts, 0) / profiles.length;
     const { matched, matchedChance } = routing?.agreement.statistics ?? {};
     const cells = [
       short(parameters),

@@ -19,12 +19,20 @@ const TOKENS = 600;
 const TEXTS = ['a', 'δ', 'ж', '7', ' ', '.'];
 
 /** A layer whose choice follows the token's class as often as `follow` says. */
-function layer(name: string, numExperts: number, topK: number, follow: number, skip = 0): LayerTrace {
+function layer(
+  name: string,
+  numExperts: number,
+  topK: number,
+  follow: number,
+  skip = 0,
+  unseen = 0,
+): LayerTrace {
   const random = new RandomStream(streamKey(7, name, follow, skip));
   const probabilities: number[][] = [];
   const choices = Array.from({ length: TOKENS }, (_, t) => {
     const scores = Array.from({ length: numExperts }, () => random.uniform() ** 3);
     if (random.uniform() < follow) scores[((t * 5) % TEXTS.length) % numExperts] += 1.5;
+    scores.fill(0, 0, unseen);
     const total = scores.reduce((a, b) => a + b, 0);
     probabilities.push(scores.map((score) => score / total));
     const order = scores.map((_score, e) => e).sort((a, b) => scores[b] - scores[a]);
@@ -118,7 +126,7 @@ export function madeUpReport(): Report {
     data: 'made-up tokens',
     runs: [
       runOf('switch', [layer('1', 4, 1, 0.8), layer('3', 4, 1, 0.7), layer('5', 4, 1, 0.2)]),
-      runOf('strata', [layer('1', 6, 2, 0.4), layer('3.0', 4, 2, 0.5), layer('3.1', 4, 2, 0.5, 0.6)]),
+      runOf('strata', [layer('1', 6, 2, 0.4), layer('3.0', 8, 2, 0.5), layer('3.1', 8, 2, 0.5, 0.6, 4)]),
       runOf('dense', []),
     ],
   };

@@ -18,7 +18,7 @@ const measures: readonly Measure[] = [
   {
     caption: 'Effective experts',
     axis: 'share of all experts',
-    of: (p) => p.effectiveExperts / p.numExperts,
+    of: (p) => p.effectiveExperts / p.visibleExperts,
     share: true,
   },
   { caption: 'Load imbalance', axis: 'standard deviation, percentage points', of: (p) => p.loadDeviation },

@@ -27,9 +27,11 @@ export const selectionMass: Figure = {
   numbers: 'runs[].routing.profiles[].selectionMass',
   draw({ runs }) {
     const points = runs.flatMap(({ name, routing }, color) =>
-      (routing?.profiles ?? []).flatMap(({ layer, selectionMass: mass }) =>
+      (routing?.profiles ?? []).flatMap(({ layer, selectionMass: mass, visibleExperts }) =>
         [...mass]
           .sort((a, b) => b - a)
+          // Experts that a stratum does not see have no mass to show.
+          .slice(0, visibleExperts)
           .map((share, i): Point => {
             return { series: `${name}, layer ${layer}`, color, rank: i + 1, share: Math.max(FLOOR, share) };
           }),
@@ -38,7 +40,9 @@ export const selectionMass: Figure = {
     if (points.length === 0) return [];
     const even = [
       ...new Set(
-        runs.flatMap(({ routing }) => routing?.profiles.map(({ numExperts }) => 1 / numExperts) ?? []),
+        runs.flatMap(
+          ({ routing }) => routing?.profiles.map(({ visibleExperts }) => 1 / visibleExperts) ?? [],
+        ),
       ),
     ];
     const shares = points.map(({ share }) => share);

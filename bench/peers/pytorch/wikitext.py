@@ -58,7 +58,7 @@ class Model(nn.Module):
 
 
 def read_tokens(path, tokenizer):
-    text = Path(path).read_text(encoding="utf-8", newline="")
+    text = Path(path).read_bytes().decode()
     ids = tokenizer.encode(text).ids if tokenizer else list(text.encode())
     return torch.tensor(ids)
 

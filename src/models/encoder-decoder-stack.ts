@@ -4,6 +4,7 @@
  */
 import { add, multiply, range, reshape, type Tensor } from '../graph/index.js';
 import {
+  countSparseBlocks,
   createSparseLayer,
   DenseFeedForward,
   isSparseBlock,
@@ -117,6 +118,7 @@ export class EncoderDecoderStack extends Module {
 
   private createFeedForward(index: number, routers: RouterPool): FeedForward & Module {
     const { sparse, ...options } = this.options;
+    const { numEncoderLayers, numDecoderLayers } = options;
     const sizes: LayerSizes = {
       ...options,
       contextLength: this.maxTime,
@@ -124,6 +126,9 @@ export class EncoderDecoderStack extends Module {
       outputInitialization: this.outputInitialization(),
       layerIndex: index,
       sparseIndex: sparse ? Math.floor(index / sparse.every) : 0,
+      numSparseLayers: sparse
+        ? countSparseBlocks(sparse, numEncoderLayers) + countSparseBlocks(sparse, numDecoderLayers)
+        : 0,
       routers,
     };
     if (sparse && isSparseBlock(sparse, index)) return createSparseLayer(sparse, sizes);

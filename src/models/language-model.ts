@@ -4,6 +4,7 @@
  */
 import { add, concat, fill, gather, multiply, range, reshape, type Tensor } from '../graph/index.js';
 import {
+  countSparseBlocks,
   createSparseLayer,
   DenseFeedForward,
   isSparseBlock,
@@ -182,6 +183,7 @@ export class LanguageModel extends Module {
       outputInitialization: this.outputInitialization(),
       layerIndex,
       sparseIndex: sparse ? Math.floor(layerIndex / sparse.every) : 0,
+      numSparseLayers: sparse ? countSparseBlocks(sparse, options.numLayers) : 0,
       routers,
     };
     if (sparse && isSparseBlock(sparse, layerIndex)) return createSparseLayer(sparse, sizes);

@@ -24,6 +24,11 @@ export function isSparseBlock({ every }: Pick<SparseOptions, 'every'>, index: nu
   return index % every === every - 1;
 }
 
+/** Sparse blocks among `numLayers`. */
+export function countSparseBlocks({ every }: Pick<SparseOptions, 'every'>, numLayers: number): number {
+  return Math.floor(numLayers / every);
+}
+
 /** Builds the layer that the options describe. */
 export function createSparseLayer(options: SparseOptions, sizes: LayerSizes): FeedForward & Module {
   return createKind(layerKinds, options, sizes);

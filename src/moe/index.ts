@@ -55,4 +55,10 @@ export { expectedRequestedCapacity } from './layers/strata.js';
 export { ProductKeyMemory, type ProductKeyOptions } from './layers/product-key-memory.js';
 export { StratifiedLayer, type StratifiedOptions } from './layers/stratified.js';
 export { TopKActivation, type TopKActivationOptions } from './layers/top-k-activation.js';
-export { createSparseLayer, isSparseBlock, sparseSchema, type SparseOptions } from './config.js';
+export {
+  countSparseBlocks,
+  createSparseLayer,
+  isSparseBlock,
+  sparseSchema,
+  type SparseOptions,
+} from './config.js';

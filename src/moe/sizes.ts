@@ -26,14 +26,18 @@ export interface LayerSizes {
   readonly outputInitialization: WeightInitialization;
   readonly vocabSize: number;
   readonly contextLength: number;
-  /** Blocks of the model. */
+  /** Blocks of the model, or of the layer's stack where there are two. */
   readonly numLayers: number;
-  /** Index of the layer's block. */
+  /** Index of the layer's block in them. */
   readonly layerIndex: number;
-  /** How many sparse layers come before this one. */
+  /** How many sparse layers of them come before this one. */
   readonly sparseIndex: number;
+  /** Sparse blocks of the whole model; those of encoder and decoder together. */
+  readonly numSparseLayers: number;
   /** Dropout rate of the model. */
   readonly dropout: number;
+  /** Inside networks that every token passes; as {@link dropout} when absent. */
+  readonly activationDropout?: number | undefined;
   /** Routers that several layers of the model may share. */
   readonly routers: RouterPool;
 }

@@ -88,7 +88,7 @@ export const experts: Kind<typeof schema, LayerSizes, FeedForward & Module> = {
 
 function createShared(layer: LayerSizes, intermediateSize: number): DenseFeedForward {
   return new DenseFeedForward(
-    { ...layer, intermediateSize },
+    { ...layer, intermediateSize, dropout: layer.activationDropout ?? layer.dropout },
     weightInitializer(layer.initialization, layer.hiddenSize),
     weightInitializer(layer.outputInitialization, intermediateSize),
   );

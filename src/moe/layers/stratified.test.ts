@@ -340,10 +340,10 @@ test('starts in ±1/√fanIn, biases too, or as the model does', () => {
 });
 
 test('the balance loss is averaged over the sparse layers of the model', () => {
-  const layer = create({ strata: [2, 2], every: 2, balanceCoefficient: 0.6 }, { numLayers: 6 });
+  const layer = create({ strata: [2, 2], balanceCoefficient: 0.6 }, { numSparseLayers: 4 });
   nameParameters(layer);
   const { losses, records } = layer.forward(input('hidden', 'float32', [3, 4]), layerContext());
-  expect(losses.map(({ name, coefficient }) => [name, coefficient])).toEqual([['balance', 0.6 / 3]]);
+  expect(losses.map(({ name, coefficient }) => [name, coefficient])).toEqual([['balance', 0.15]]);
   expect(records.map(({ losses: own }) => own[0].name)).toEqual(['balance', 'balance']);
 });
 

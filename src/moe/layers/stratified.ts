@@ -77,10 +77,7 @@ const schema = z
     capacityFactor: z.number().positive().nullable().default(null),
     /** Places per expert outside training, as a share of T_i (rounded up); null drops nothing. */
     evaluationCapacity: z.number().positive().max(1).nullable().default(null),
-    /**
-     * α of the balance loss, averaged over gates and over the sparse layers of the stack. The paper's average runs over
-     * encoder and decoder together: half of its α gives the same weight there.
-     */
+    /** α of the balance loss, averaged over gates and over the sparse layers of the model, encoder and decoder alike. */
     balanceCoefficient: coefficient.default(0.01),
     /** Gates that the balance loss averages over: all (paper), or those that had a token (released code). */
     balanceOver: z.enum(['gates', 'gatesRun']).default('gates'),
@@ -223,8 +220,8 @@ export class StratifiedLayer extends Module implements FeedForward {
   }
 
   private loss(value: Tensor): AuxiliaryLoss {
-    const layers = Math.floor(this.sizes.numLayers / this.options.every);
-    return { name: 'balance', coefficient: this.options.balanceCoefficient / layers, value };
+    const coefficient = this.options.balanceCoefficient / this.sizes.numSparseLayers;
+    return { name: 'balance', coefficient, value };
   }
 
   /** Gates and experts by the visits that uniform gates would give. */

@@ -32,7 +32,7 @@ const schema = z.strictObject({
   /** Width of the layer; that of the dense layers when absent. */
   intermediateSize: size.optional(),
   activation: activationSchema.default('relu'),
-  /** On the hidden activation, before the choice; the model's own when absent. */
+  /** On the hidden activation, before the choice; that of the dense layers when absent. */
   dropout: rate.optional(),
   /** The model's own when absent; the paper has biases. */
   bias: z.boolean().optional(),
@@ -57,7 +57,8 @@ export class TopKActivation extends Module implements FeedForward {
     layer: LayerSizes,
   ) {
     super();
-    const { activation, topK, byValueNorm, dropout = layer.dropout, bias = layer.bias } = options;
+    const { activation, topK, byValueNorm, bias = layer.bias } = options;
+    const { dropout = layer.activationDropout ?? layer.dropout } = options;
     this.intermediateSize = options.intermediateSize ?? layer.intermediateSize;
     if (topK > this.intermediateSize) {
       throw new RangeError(

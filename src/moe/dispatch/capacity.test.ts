@@ -122,6 +122,8 @@ test.each([
   { tokens: 64, topK: 1, numExperts: 2, factor: 4, minimum: 4, places: 64 },
   { tokens: 64, topK: 2, numExperts: 2, factor: 4, minimum: 4, places: 64 },
   { tokens: 1, topK: 1, numExperts: 1, factor: 1, minimum: 1, places: 1 },
+  // 9 · 5 · (7 / 5) is 62.99999999999999 in double precision.
+  { tokens: 9, topK: 5, numExperts: 7, factor: 7 / 5, minimum: 4, places: 9 },
 ])('$tokens tokens, top-$topK of $numExperts, factor $factor, minimum $minimum: $places places', (given) => {
   const { tokens, topK, numExperts, factor, minimum, places } = given;
   expect(expertCapacity(tokens, topK, numExperts, factor, minimum)).toBe(places);

@@ -61,7 +61,8 @@ export function expertCapacity(
   factor: number,
   minimum: number,
 ): number {
-  const share = Math.floor((tokensPerGroup * topK * factor) / numExperts);
+  // A factor of numExperts / topK is meant to have room for everyone, and rounds to just below it for some sizes.
+  const share = Math.floor(((tokensPerGroup * topK * factor) / numExperts) * (1 + 1e-12));
   return Math.max(minimum, Math.min(tokensPerGroup, share));
 }
 

@@ -3,7 +3,8 @@
  * §6 and §12).
  * @module
  */
-import { requestedCapacity, uniformRequestedCapacity } from '../metrics/index.js';
+import { requestedCapacity } from '../metrics/index.js';
+import { expectedRequestedCapacity } from '../moe/index.js';
 import { firstVisible, type LayerTrace, type RoutingTrace } from './routing-trace.js';
 
 /** A class, place or token with its mean. */
@@ -71,7 +72,7 @@ export function capacityDemand(
       layerIndex,
       strata: strata.map(({ name }) => name),
       mean: requested.reduce((a, b) => a + b, 0) / requested.length,
-      uniform: uniformRequestedCapacity(sizesOf(strata)),
+      uniform: expectedRequestedCapacity(sizesOf(strata)),
       counts,
       byClass: meansBy(classOf, requested),
       byPosition: meansBy(places, requested),

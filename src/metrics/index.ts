@@ -24,7 +24,7 @@ export {
 } from './decisiveness.js';
 export { loadStatistics, type LoadStatistics } from './expert-load.js';
 export { bitsPerByte, perplexity } from './language-modelling.js';
-export { requestedCapacity, uniformRequestedCapacity } from './requested-capacity.js';
+export { requestedCapacity } from './requested-capacity.js';
 export { coOccurrence, loadDeviation, selectionMass } from './selection.js';
 export { symmetricEigen, type SymmetricEigen } from './symmetric-eigen.js';
 export { changedShare, runningAverage, runStatistics, type RunStatistics } from './temporal.js';

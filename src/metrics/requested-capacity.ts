@@ -18,20 +18,3 @@ export function requestedCapacity(
     }, 0),
   );
 }
-
-/**
- * Expected requested capacity when every gate is uniform over the experts it sees:
- * `R_i = 1 + Σ_{j=i}^{L−2} (n_j / Σ_{k≥i} n_k) R_{j+1}`, `R_0`.
- * @param sizes experts of each stratum
- * @example
- * uniformRequestedCapacity([4, 12]); // 1.25
- */
-export function uniformRequestedCapacity(sizes: readonly number[]): number {
-  const last = sizes.length - 1;
-  const expected = new Array<number>(sizes.length).fill(1);
-  for (let i = last - 1; i >= 0; i--) {
-    const visible = sizes.slice(i).reduce((a, b) => a + b, 0);
-    for (let j = i; j < last; j++) expected[i] += (sizes[j] / visible) * expected[j + 1];
-  }
-  return expected[0] ?? 0;
-}

@@ -13,7 +13,6 @@ import {
   type FeedForward,
   type FeedForwardOutput,
   type LayerSizes,
-  type RoutingRecord,
 } from '../moe/index.js';
 import {
   Attention,
@@ -33,11 +32,11 @@ import {
   type AttentionInputs,
   type AttentionLayer,
   type Initializer,
-  type StateUpdate,
   type TraceContext,
   type WeightInitialization,
 } from '../nn/index.js';
 import type { LanguageModelOptions } from './language-model-options.js';
+import { LayerReports, type ModelReport } from './layer-reports.js';
 import {
   emptySpan,
   memoryLengths,
@@ -48,15 +47,9 @@ import {
 import { createNorm, TransformerBlock, type Norm } from './transformer-block.js';
 
 /** What a traced model returns. */
-export interface LanguageModelOutput {
+export interface LanguageModelOutput extends ModelReport {
   /** `[batch · time, vocabSize]`, or `[rows, vocabSize]` for chosen rows */
   readonly logits: Tensor;
-  /** One per sparse layer, in order. */
-  readonly records: readonly RoutingRecord[];
-  /** Terms of every sparse layer, each with its layer's index. */
-  readonly losses: readonly (AuxiliaryLoss & { readonly layerIndex: number })[];
-  /** State of routers that follows training without a gradient. */
-  readonly updates: readonly StateUpdate[];
   /** What the next segment remembers; only where a memory was given. */
   readonly memory: SegmentMemory | undefined;
 }
@@ -237,9 +230,7 @@ export class LanguageModel extends Module {
     const before = memory?.hidden ?? this.beforeText(batch, hidden);
     const attention = this.attentionInputs(hidden, mask, { ...memory, hidden: before });
     const flat = (x: Tensor | undefined): Tensor | undefined => x && reshape(x, [batch * time]);
-    const records: RoutingRecord[] = [];
-    const losses: (AuxiliaryLoss & { layerIndex: number })[] = [];
-    const updates: StateUpdate[] = [];
+    const reports = new LayerReports();
     const remembered: Tensor[] = [];
     let routing: FeedForwardOutput['routing'];
     this.blocks.forEach((block, layerIndex) => {
@@ -253,23 +244,19 @@ export class LanguageModel extends Module {
         tokenMask: flat(mask),
         tokenIds: flat(tokens),
         languageIds: flat(languages),
-        previousRecord: records.at(-1),
+        previousRecord: reports.records.at(-1),
         previousRouting: routing,
       });
       hidden = result.hidden;
       routing = result.routing ?? routing;
-      records.push(...result.records);
-      updates.push(...(result.updates ?? []));
-      losses.push(...result.losses.map((loss) => ({ ...loss, layerIndex })));
+      reports.add(result, layerIndex);
     });
     const normed = this.norm?.forward(hidden) ?? hidden;
     const all = reshape(dropout(normed, outputDropout, 'output', context), [batch * time, hiddenSize]);
     const rows = logitRows ? gather(all, logitRows) : all;
     return {
       logits: this.head ? this.head.forward(rows) : this.embedding.logits(rows),
-      records,
-      losses,
-      updates,
+      ...reports,
       memory: memory && {
         hidden: remembered,
         visible: memory.visible && pushSegment(memory.visible, mask ?? visibleTokens(hidden)),

@@ -2,6 +2,7 @@
  * Which experts see which kind of token: counts of class × expert, and how much one tells about the other.
  * @module
  */
+import { entropy } from '../metrics/index.js';
 
 /** Counts `[classes][experts]` of one sparse layer. */
 export class SpecializationTable {
@@ -42,14 +43,10 @@ export class SpecializationTable {
    * from the class or the class from the expert. Divided by the smaller of both entropies.
    */
   mutualInformation(): number {
-    const total = this.counts.flat().reduce((a, b) => a + b, 0);
-    if (total === 0) return 0;
     const rows = this.counts.map((row) => row.reduce((a, b) => a + b, 0));
     const columns = Array.from({ length: this.numExperts }, (_, e) =>
       this.counts.reduce((sum, row) => sum + row[e], 0),
     );
-    const entropy = (parts: readonly number[]): number =>
-      -parts.reduce((sum, count) => (count === 0 ? sum : sum + (count / total) * Math.log(count / total)), 0);
     const limit = Math.min(entropy(rows), entropy(columns));
     const information = entropy(rows) + entropy(columns) - entropy(this.counts.flat());
     return limit <= 0 ? 0 : Math.max(0, information / limit);

@@ -35,9 +35,8 @@ export function canonicalCorrelations(
   if (whitenA.length === 0 || whitenB.length === 0) return [];
   const cross = covariance(a, sizeX, b, sizeY);
   // K = W_a C_ab W_bᵀ; its singular values are the roots of the eigenvalues of K Kᵀ.
-  const k = whitenA.map((left) =>
-    whitenB.map((right) => cross.reduce((sum, row, i) => sum + left[i] * dot(row, right), 0)),
-  );
+  const columns = whitenB.map((right) => cross.map((row) => dot(row, right)));
+  const k = whitenA.map((left) => columns.map((column) => dot(left, column)));
   const short = k.length <= whitenB.length ? k : whitenB.map((_, j) => k.map((row) => row[j]));
   const { values } = symmetricEigen(short.map((row) => short.map((other) => dot(row, other))));
   return values.map((value) => Math.min(1, Math.sqrt(Math.max(0, value))));

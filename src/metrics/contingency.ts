@@ -3,6 +3,7 @@
  * @module
  */
 import { maximumAssignment } from './assignment.js';
+import { entropy } from './decisiveness.js';
 
 /** Counts `[a][b]` of how often label a and label b fell on the same token. */
 export type Contingency = readonly (readonly number[])[];
@@ -35,9 +36,6 @@ function margins(table: Contingency): { rows: number[]; columns: number[]; total
   return { rows, columns, total: add(rows) };
 }
 
-const entropyOf = (counts: readonly number[], total: number): number =>
-  -counts.reduce((sum, count) => (count === 0 ? sum : sum + (count / total) * Math.log(count / total)), 0);
-
 /** Share of tokens on the diagonal: equal labels. Says something only where labels mean the same on both sides. */
 export function rawAgreement(table: Contingency): number {
   const { total } = margins(table);
@@ -62,8 +60,8 @@ export function matchedAgreement(table: Contingency): number {
 export function normalizedMutualInformation(table: Contingency): number {
   const { rows, columns, total } = margins(table);
   if (total === 0) return 0;
-  const both = entropyOf(rows, total) + entropyOf(columns, total);
-  const information = both - entropyOf(table.flat(), total);
+  const both = entropy(rows) + entropy(columns);
+  const information = both - entropy(table.flat());
   return both <= 0 ? 0 : Math.max(0, (2 * information) / both);
 }
 

@@ -2,6 +2,7 @@
  * How evenly a sparse layer uses its experts, from the counts of one step or of many.
  * @module
  */
+import { entropy } from './decisiveness.js';
 
 /** Measures of one layer's load. */
 export interface LoadStatistics {
@@ -29,17 +30,13 @@ export function loadStatistics(load: ArrayLike<number>): LoadStatistics {
   const total = counts.reduce((a, b) => a + b, 0);
   const mean = total / counts.length;
   const utilization = counts.map((count) => (total === 0 ? 1 : count / mean));
-  const entropy = -counts.reduce(
-    (sum, count) => (count === 0 ? sum : sum + (count / total) * Math.log(count / total)),
-    0,
-  );
   const variance = utilization.reduce((sum, value) => sum + (value - 1) ** 2, 0) / counts.length;
   return {
     total,
     utilization,
     maxOverMean: Math.max(...utilization),
     minOverMean: Math.min(...utilization),
-    balance: total === 0 || counts.length === 1 ? 1 : entropy / Math.log(counts.length),
+    balance: total === 0 || counts.length === 1 ? 1 : entropy(counts) / Math.log(counts.length),
     coefficientOfVariation: Math.sqrt(variance),
     dead: total === 0 ? [] : counts.flatMap((count, expert) => (count === 0 ? [expert] : [])),
   };

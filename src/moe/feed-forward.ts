@@ -48,7 +48,10 @@ export interface RoutingRecord {
   readonly topK: number;
   /** Int32 `[tokens, topK]`: chosen experts, best first; −1 for padding. */
   readonly experts: Tensor;
-  /** Float `[tokens, topK]`: weight of each choice as the router gave it; a dropped choice adds nothing all the same. */
+  /**
+   * Float `[tokens, topK]`: weight of each choice as the router gave it, whether or not it was dropped; 0 for −1.
+   * Stratified layers, whose gates weigh what was kept, have 0 for dropped choices as well.
+   */
   readonly gates: Tensor;
   /** Float `[tokens, numExperts]`: what the router thought of every expert, as a distribution. */
   readonly probabilities: Tensor;

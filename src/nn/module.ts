@@ -47,12 +47,12 @@ export class Parameter {
   }
 }
 
-/** How state without a gradient follows training: once per update, after the optimiser. */
+/** How a parameter follows training by a rule instead of a gradient, or beside one: once per update, after the optimiser. */
 export interface StateUpdate {
   readonly parameter: Parameter;
   /** What one batch showed: any static shape. Averaged over the batches of an update, and over layers that share. */
   readonly observation: Tensor;
-  /** Changes the state in place. */
+  /** Changes the parameter in place. */
   readonly apply: (state: Float32Array, observation: Float32Array) => void;
 }
 

@@ -99,6 +99,40 @@ describe('biases that balance the load', () => {
   });
 });
 
+describe('the unit embeddings of adaptive clustering', () => {
+  const sparse = {
+    numExperts: 4,
+    topK: 2,
+    router: { kind: 'adaptiveClustering', preset: 'released-lm', inner: { kind: 'softmax' } },
+  };
+  const embeddings = (trainer: Trainer): number[][] => {
+    const data = trainer.weights.all.get('blocks.1.feedForward.router.gate.embeddings')!;
+    return Array.from({ length: 4 }, (_, e) => [
+      ...data.subarray((e * data.length) / 4, ((e + 1) * data.length) / 4),
+    ]);
+  };
+
+  test('learn, and keep the length at which they are stored', async () => {
+    const trainer = await create({ model: { sparse } });
+    const before = embeddings(trainer);
+    for (let i = 0; i < 5; i++) await trainer.update();
+    const after = embeddings(trainer);
+    for (const row of [...before, ...after]) expect(Math.hypot(...row)).toBeCloseTo(1.5, 5);
+    expect(after).not.toEqual(before);
+  });
+
+  test('stay as they are where they are frozen', async () => {
+    const trainer = await create({ model: { sparse }, train: { freeze: ['*.embeddings'] } });
+    trainer.weights.all.get('blocks.1.feedForward.router.gate.embeddings')!.fill(1);
+    await trainer.update();
+    expect(
+      embeddings(trainer)
+        .flat()
+        .every((value) => value === 1),
+    ).toBe(true);
+  });
+});
+
 test('the entropy losses of all layers are added up, and evaluation leaves them out', async () => {
   const sigma = (entropyCoefficient: number) => ({
     sparse: { numExperts: 4, topK: 2, router: { kind: 'sigmoid', entropyCoefficient } },

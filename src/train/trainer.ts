@@ -213,8 +213,9 @@ export class Trainer {
       gradientScale: clip / divisor,
     });
     for (const [name, observation] of report.observations) {
-      if (this.weights.states.has(name))
-        this.program.applyState(name, this.weights.frozen.get(name)!, observation);
+      const { states, trainable, all } = this.weights;
+      if (states.has(name) || trainable.views.has(name))
+        this.program.applyState(name, all.get(name)!, observation);
     }
     milliseconds.optimizer = performance.now() - begin;
     this.step_++;

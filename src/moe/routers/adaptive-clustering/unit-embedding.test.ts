@@ -37,6 +37,7 @@ routerConformance({
       gates: logits.map((row, t) => shares(experts[t].map((expert) => row[expert]))),
       probabilities,
       losses: { balance },
+      observations: [[0]],
     };
   },
   permuteExperts: (parameters, order, { hiddenSize }) => {

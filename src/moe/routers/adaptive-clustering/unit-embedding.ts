@@ -5,6 +5,7 @@
 import {
   divide,
   equal,
+  fill,
   matmul,
   maximum,
   min,
@@ -18,7 +19,7 @@ import {
   where,
   type Tensor,
 } from '../../../graph/index.js';
-import { fillNormal, Module, Parameter, type Initializer } from '../../../nn/index.js';
+import { fillNormal, Module, Parameter, type Initializer, type StateUpdate } from '../../../nn/index.js';
 import type { FeedForwardContext } from '../../feed-forward.js';
 import { balanceLoss } from '../../losses.js';
 import type { Router, Routing } from '../../router.js';
@@ -31,15 +32,16 @@ export interface UnitEmbeddingOptions {
   readonly balanceCoefficient: number;
 }
 
-/** Length at which the release keeps embeddings; it reaches gradients only, as 1/1.5. */
+/** Length at which embeddings are kept. Logits do not depend on it, only how far a step of the optimiser turns one. */
 const storedLength = 1.5;
 
 /**
  * `z_j = x · e_j / max(‖e_j‖, 10⁻⁴)`; the k largest, with a softmax over those k as gates. The input is not normalised,
- * and there is neither bias nor temperature. Logits that are not finite count as the smallest finite one of the token.
+ * and there is neither bias nor temperature. Logits that are not finite count as the smallest finite one of the token
+ * (in the release: of all tokens, which would tell a token about others).
  *
- * The release resets every ‖e_j‖ to 1.5 before each forward pass. Here the embeddings start at that length and keep
- * what training makes of it: logits do not depend on it, and gradients only by the factor 1.5 / ‖e_j‖.
+ * Every ‖e_j‖ starts at 1.5 and is brought back to it, without a gradient, after each update of the weights; the release
+ * does so before each forward pass.
  */
 export class UnitEmbeddingRouter extends Module implements Router {
   readonly embeddings: Parameter;
@@ -58,7 +60,7 @@ export class UnitEmbeddingRouter extends Module implements Router {
     return this.options.topK;
   }
 
-  route(hidden: Tensor, { tokenMask }: FeedForwardContext): Routing {
+  route(hidden: Tensor, { tokenMask, training }: FeedForwardContext): Routing {
     const { topK, balanceCoefficient } = this.options;
     const embeddings = this.embeddings.tensor;
     const unit = divide(embeddings, maximum(sqrt(sum(square(embeddings), 1, true)), 1e-4));
@@ -71,6 +73,20 @@ export class UnitEmbeddingRouter extends Module implements Router {
       gates: softmax(values),
       probabilities,
       losses: [{ name: 'balance', coefficient: balanceCoefficient, value: balance }],
+      updates: training ? [this.restoreLengths(hidden)] : [],
+    };
+  }
+
+  private restoreLengths({ dtype }: Tensor): StateUpdate {
+    const { hiddenSize, numExperts } = this.options;
+    return {
+      parameter: this.embeddings,
+      observation: fill(dtype, [1], 0),
+      apply: (rows) => {
+        for (let expert = 0; expert < numExperts; expert++) {
+          scaleTo(rows.subarray(expert * hiddenSize, (expert + 1) * hiddenSize), storedLength);
+        }
+      },
     };
   }
 }
@@ -111,8 +127,8 @@ function orthogonal(rows: number, columns: number): Initializer {
   };
 }
 
-function scaleTo(vector: Float64Array, length: number): Float64Array {
+function scaleTo<Numbers extends Float32Array | Float64Array>(vector: Numbers, length: number): Numbers {
   const factor = length / Math.hypot(...vector);
-  vector.forEach((value, i) => (vector[i] = value * factor));
+  for (let i = 0; i < vector.length; i++) vector[i] *= factor;
   return vector;
 }

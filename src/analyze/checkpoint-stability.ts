@@ -3,13 +3,13 @@
  * @module
  */
 import { join } from 'node:path';
-import type { Batch, BatchShape } from '../data/index.js';
+import type { BatchShape } from '../data/index.js';
 import { changedShare } from '../metrics/index.js';
 import type { LanguageModel } from '../models/index.js';
 import { nameParameters } from '../nn/index.js';
 import type { RuntimeOptions } from '../runtime/index.js';
 import { CheckpointStore, namedTensors } from '../train/index.js';
-import { firstChoices, RoutingTracer } from './routing-trace.js';
+import { firstChoices, RoutingTracer, type TracedBatches } from './routing-trace.js';
 
 /** Change between consecutive checkpoints. */
 export interface CheckpointStability {
@@ -34,7 +34,7 @@ export interface CheckpointStability {
 export async function checkpointStability(
   run: string,
   model: LanguageModel,
-  validation: () => Iterable<Batch>,
+  validation: () => TracedBatches,
   shape: BatchShape,
   maxTokens: number,
   runtime: RuntimeOptions = {},

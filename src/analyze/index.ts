@@ -28,6 +28,7 @@ export {
   RoutingTracer,
   type LayerTrace,
   type RoutingTrace,
+  type TracedBatches,
   type TracedLayer,
 } from './routing-trace.js';
 export { SpecializationTable } from './specialization.js';

@@ -3,12 +3,13 @@
  * @module
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import type { Batch, BatchShape } from '../data/index.js';
-import { cast, input, type Tensor } from '../graph/index.js';
+import type { Batch, BatchSequence, BatchShape } from '../data/index.js';
+import type { Tensor } from '../graph/index.js';
 import type { LanguageModel } from '../models/index.js';
 import type { RoutingRecord } from '../moe/index.js';
 import { evaluationContext } from '../nn/index.js';
 import { compile, type Program, type RuntimeOptions } from '../runtime/index.js';
+import { batchFeeds, memoryLength, SegmentBuffers, traceObjective } from '../train/index.js';
 
 /** One place where the model routes: a sparse layer, or one stratum of it. */
 export type TracedLayer = Pick<RoutingRecord, 'name' | 'layerIndex' | 'numExperts' | 'topK'>;
@@ -55,6 +56,9 @@ export function firstVisible({ probabilities, numExperts }: LayerTrace): number 
   return first;
 }
 
+/** Batches to route. Where each goes on in the rows of the one before, as a stream does, it says so. */
+export type TracedBatches = Iterable<Batch> & Pick<BatchSequence, 'continues'>;
+
 /** A compiled forward pass that gives out routing and nothing else. Weights are read from the buffers it was given. */
 export class RoutingTracer {
   private constructor(
@@ -62,6 +66,7 @@ export class RoutingTracer {
     /** Where the model routes, in order; empty for a model without records. */
     readonly layers: readonly TracedLayer[],
     private readonly shape: BatchShape,
+    private readonly memory: SegmentBuffers | undefined,
   ) {}
 
   /** @param weights every parameter of the model by name; changes to them show in later traces. */
@@ -71,16 +76,8 @@ export class RoutingTracer {
     shape: BatchShape,
     runtime: RuntimeOptions = {},
   ): Promise<RoutingTracer> {
-    const size = [shape.batchSize, shape.contextLength];
-    const { records } = model.forward(
-      {
-        tokens: input('tokens', 'int32', size),
-        languages: input('languages', 'int32', size),
-        mask: cast(input('mask', 'bool', size), 'float32'),
-      },
-      evaluationContext(),
-    );
-    const outputs: Record<string, Tensor> = {};
+    const { records, memory } = traceObjective(model, shape, evaluationContext(), true);
+    const outputs: Record<string, Tensor> = { ...memory };
     for (const { name, experts, gates, probabilities } of records) {
       outputs[`experts.${name}`] = experts;
       outputs[`gates.${name}`] = gates;
@@ -90,18 +87,21 @@ export class RoutingTracer {
       return { name, layerIndex, numExperts, topK };
     });
     const program = records.length === 0 ? undefined : (await compile(outputs, runtime)).bindKnown(weights);
-    return new RoutingTracer(program, layers, shape);
+    const buffers = SegmentBuffers.create(model, shape.batchSize, memoryLength(model, false));
+    return new RoutingTracer(program, layers, shape, buffers);
   }
 
   /**
-   * Routes batches until `maxTokens` real tokens are collected.
+   * Routes batches until `maxTokens` real tokens are collected. A model with a memory remembers the batch before where
+   * batches continue each other, as in its evaluation, and nothing where they do not.
    * @throws RangeError if there is no token in the batches.
    */
-  async trace(batches: Iterable<Batch>, maxTokens = Infinity): Promise<RoutingTrace> {
+  async trace(batches: TracedBatches, maxTokens = Infinity): Promise<RoutingTrace> {
     const collected = this.layers.map(() => ({ experts: [], gates: [], probabilities: [] }));
     const [tokens, rows, positions, batchOf, languages]: number[][] = [[], [], [], [], []];
     let index = 0;
     for (const batch of batches) {
+      if (index === 0 || !batches.continues) this.memory?.reset();
       if (tokens.length >= maxTokens) break;
       // A second Ctrl-C must not wait for the end of a long trace.
       await nextTurn();
@@ -134,10 +134,13 @@ export class RoutingTracer {
     };
   }
 
-  private async run({ tokens, mask, languages }: Batch): Promise<readonly RawDecisions[]> {
+  private async run(batch: Batch): Promise<readonly RawDecisions[]> {
     if (!this.program) return [];
-    const feeds = { tokens, mask, languages: languages ?? new Int32Array(tokens.length) };
-    const results = await this.program.bindKnown(Object.entries(feeds)).run();
+    const { languages = new Int32Array(batch.tokens.length) } = batch;
+    this.program.bindKnown(Object.entries(batchFeeds({ ...batch, languages })));
+    this.memory?.bind(this.program);
+    const results = await this.program.run();
+    this.memory?.advance();
     return this.layers.map(({ name }) => ({
       experts: results[`experts.${name}`] as Int32Array,
       gates: results[`gates.${name}`] as Float32Array,

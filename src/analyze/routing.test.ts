@@ -2,7 +2,7 @@ import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { temporaryFolder, tinyData, tinyModel, tinyText } from '../../test/support/tiny-training.js';
-import { ByteTokenizer } from '../data/index.js';
+import { ByteTokenizer, MemoryTokens, StreamSequence } from '../data/index.js';
 import type { LanguageModel } from '../models/index.js';
 import { nameParameters, streamKey, uniformAt } from '../nn/index.js';
 import { CheckpointStore, Evaluator, namedTensors, type LoadedModel } from '../train/index.js';
@@ -61,6 +61,36 @@ test('a trace holds what the evaluator counts, without padding', async () => {
       expect(row[experts[t * topK]]).toBe(Math.max(...row));
     }
   });
+});
+
+test('a model with a memory routes a stream as its evaluation does, and rows of their own without a memory', async () => {
+  const options = { ...sparse(2), positions: 'transformerXL', memoryLength: 8, evaluationMemoryLength: 16 };
+  const { model, weights, tokenizer } = loaded(options);
+  const stream = (): StreamSequence =>
+    new StreamSequence(new MemoryTokens(tinyText(101, 2), 'validation'), shape);
+  const tracer = await RoutingTracer.create(model, weights, shape);
+  const trace = await tracer.trace(stream());
+  const counts = trace.layers.map(({ experts }) =>
+    [0, 1, 2, 3].map((expert) => experts.filter((chosen) => chosen === expert).length),
+  );
+  const evaluator = await Evaluator.create(model, weights, shape, {});
+  expect(counts).toEqual((await evaluator.evaluate(stream(), tokenizer)).loads);
+  await evaluator.release();
+  // The sequence writes over its batch.
+  const batches = Array.from(stream(), (batch) => ({
+    ...batch,
+    tokens: batch.tokens.slice(),
+    mask: batch.mask.slice(),
+  }));
+  const forgetful = await tracer.trace(batches);
+  expect(forgetful.layers[1].probabilities).not.toEqual(trace.layers[1].probabilities);
+  const [, second] = batches;
+  const first = shape.batchSize * shape.contextLength;
+  const alone = await tracer.trace([second]);
+  expect(forgetful.layers[1].probabilities.subarray(4 * first, 8 * first)).toEqual(
+    alone.layers[1].probabilities.subarray(0, 4 * first),
+  );
+  await tracer.release();
 });
 
 test('rows of ids: cut to the context, padded behind, and traced without their padding', async () => {

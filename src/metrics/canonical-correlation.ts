@@ -56,14 +56,15 @@ function centered(x: ArrayLike<number>, size: number): Float64Array {
 
 function covariance(a: Float64Array, sizeA: number, b: Float64Array, sizeB: number): number[][] {
   const tokens = a.length / sizeA;
-  const sums = Array.from({ length: sizeA }, () => new Array<number>(sizeB).fill(0));
+  const sums = Array.from({ length: sizeA }, () => new Float64Array(sizeB));
   for (let t = 0; t < tokens; t++) {
     for (let i = 0; i < sizeA; i++) {
       const left = a[t * sizeA + i];
-      for (let j = 0; j < sizeB; j++) sums[i][j] += left * b[t * sizeB + j];
+      const row = sums[i];
+      for (let j = 0; j < sizeB; j++) row[j] += left * b[t * sizeB + j];
     }
   }
-  return sums.map((row) => row.map((sum) => sum / (tokens - 1)));
+  return sums.map((row) => Array.from(row, (sum) => sum / (tokens - 1)));
 }
 
 /** Rows `vᵢ / √λᵢ` of the directions that have variance. */

@@ -9,7 +9,7 @@ export { optimizerSchema, trainSchema, type TrainOptions } from './config.js';
 export { Evaluator, type EvaluatedBatch, type EvaluationReport } from './evaluator.js';
 export { createWeights, matchesPattern, type Weights } from './freeze.js';
 export { Interruption } from './interruption.js';
-export { traceObjective, type TracedObjective } from './language-modelling.js';
+export { batchFeeds, memoryLength, traceObjective, type TracedObjective } from './language-modelling.js';
 export { readMetrics } from './metrics-log.js';
 export {
   loadModel,
@@ -26,5 +26,6 @@ export { resumeTraining, runTraining, saveStart, type TrainingListener, type Tra
 export { assertNoRun, readRecipe, RunFolder } from './run-folder.js';
 export { RunFolderError } from './run-folder-error.js';
 export { learningRateAt, type ScheduleOptions } from './schedule.js';
+export { SegmentBuffers } from './segment-buffers.js';
 export { StepProgram, type BatchReport } from './step-program.js';
 export { runtimeOptions, Trainer, type StepReport, type TrainerState } from './trainer.js';

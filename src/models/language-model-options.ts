@@ -77,6 +77,8 @@ export const languageModelSchema = z
         kind: z.enum(['fanIn', 'normal', 'depthScaled']).default('fanIn'),
         /** σ of the tables of tokens and positions, or `xavier`: uniform in ±√(6 / (rows + columns)). */
         embedding: z.union([z.number().positive(), z.literal('xavier')]).default(0.02),
+        /** `uniform`: an output layer of its own starts in ±1/√hiddenSize, bias too (σ-MoE); as the weights when absent. */
+        head: z.literal('uniform').optional(),
       })
       .prefault({}),
     /** Absent or null: a dense model. */
@@ -115,6 +117,9 @@ export const languageModelSchema = z
     }
     if (options.outputBias && options.tieEmbeddings) {
       refuse('outputBias', 'outputBias needs an output layer of its own: set tieEmbeddings to false');
+    }
+    if (options.initialization.head && options.tieEmbeddings) {
+      refuse('initialization.head', 'the output layer is the embedding: set tieEmbeddings to false');
     }
     if (options.initialization.kind === 'depthScaled' && options.initialization.scaleOutputsByDepth) {
       refuse(

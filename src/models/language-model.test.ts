@@ -370,7 +370,7 @@ describe('structure', () => {
       feedForwardBias: true,
       tieEmbeddings: false,
       outputBias: true,
-      initialization: { kind: 'depthScaled', embedding: 'xavier' },
+      initialization: { kind: 'depthScaled', embedding: 'xavier', head: 'uniform' },
     };
     const parameters = create(options).parameters();
     const biases = [...parameters.keys()].filter((name) => name.endsWith('bias'));
@@ -391,6 +391,16 @@ describe('structure', () => {
     expect(spread('blocks.3.attention.output.weight')).toBeCloseTo(Math.sqrt(2 / (8 * 32)), 3);
     expect(Math.max(...views.get('embedding.weight')!)).toBeLessThanOrEqual(Math.sqrt(6 / (11 + 32)));
     expect(spread('embedding.weight')).toBeCloseTo(Math.sqrt(2 / (11 + 32)), 1);
+    for (const name of ['head.weight', 'head.bias']) {
+      const largest = Math.max(...views.get(name)!.map(Math.abs)) * Math.sqrt(32);
+      expect(largest, name).toBeLessThanOrEqual(1.000001);
+      expect(largest, name).toBeGreaterThan(0.7);
+    }
+    // As the other weights where nothing is said, with a bias of zeros.
+    const plain = create({ ...options, initialization: { kind: 'depthScaled' } }).parameters();
+    const started = ParameterArena.allocate(plain).initialize(plain, 1).views;
+    expect(Math.max(...started.get('head.weight')!) * Math.sqrt(32)).toBeGreaterThan(1);
+    expect(started.get('head.bias')!.every((value) => value === 0)).toBe(true);
     expect(
       create({ bias: true, feedForwardBias: false }).parameters().has('blocks.0.feedForward.up.bias'),
     ).toBe(false);
@@ -446,6 +456,7 @@ describe('options', () => {
       { sparse: { numExperts: 2, dispatch: { kind: 'capacity', capacityFactor: 0 } } },
       '>0',
     ],
+    ['initialization.head', { initialization: { head: 'uniform' } }, 'set tieEmbeddings to false'],
     ['', { hidden_size: 8 }, '"hidden_size"'],
     ['sparse', { sparse: { numExperts: 2, experts_per_token: 1 } }, '"experts_per_token"'],
     ['positions', { positions: 'alibi' }, '"rotary"'],

@@ -16,6 +16,7 @@ import {
 } from '../moe/index.js';
 import {
   Attention,
+  biasInitializer,
   dropout,
   Embedding,
   Linear,
@@ -85,11 +86,7 @@ export class LanguageModel extends Module {
     const routers = new RouterPool();
     this.blocks = Array.from({ length: options.numLayers }, (_, index) => this.createBlock(index, routers));
     this.norm = options.blockNorm === 'pre' ? createNorm(options.norm, hiddenSize) : undefined;
-    this.head = options.tieEmbeddings
-      ? undefined
-      : new Linear(hiddenSize, vocabSize, weightInitializer(this.weightRule(), hiddenSize), {
-          bias: options.outputBias,
-        });
+    this.head = options.tieEmbeddings ? undefined : this.createHead();
   }
 
   /** How far the memory of earlier segments reaches; undefined for models that see one segment only. */
@@ -112,6 +109,16 @@ export class LanguageModel extends Module {
   private get headSize(): number {
     const { headSize, hiddenSize, numHeads } = this.options;
     return headSize ?? hiddenSize / numHeads;
+  }
+
+  private createHead(): Linear {
+    const { hiddenSize, vocabSize, outputBias, initialization } = this.options;
+    const rule: WeightInitialization = initialization.head
+      ? { ...this.weightRule(), kind: initialization.head }
+      : this.weightRule();
+    return new Linear(hiddenSize, vocabSize, weightInitializer(rule, hiddenSize), {
+      bias: outputBias && biasInitializer(rule, hiddenSize),
+    });
   }
 
   private createPositions(): LanguageModel['position'] {

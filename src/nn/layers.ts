@@ -24,15 +24,16 @@ export class Linear extends Module {
   readonly weight: Parameter;
   readonly bias: Parameter | undefined;
 
+  /** @param options.bias whether there is one, starting at 0, or how it starts. */
   constructor(
     inSize: number,
     outSize: number,
     weight: Initializer,
-    { bias = false }: { bias?: boolean } = {},
+    { bias = false }: { bias?: boolean | Initializer } = {},
   ) {
     super();
     this.weight = new Parameter([outSize, inSize], weight);
-    this.bias = bias ? new Parameter([outSize], zeros) : undefined;
+    this.bias = bias ? new Parameter([outSize], bias === true ? zeros : bias) : undefined;
   }
 
   /** `[..., inSize]` → `[..., outSize]` */

@@ -136,6 +136,11 @@ describe('layers made from options', () => {
     expect(plain['router.classifier.weight'] / (cut * Math.sqrt(0.1 / 16))).toBeCloseTo(1, 1);
     const own = spread({ router: { kind: 'softmax', standardDeviation: 0.5 } });
     expect(own['router.classifier.weight'] / 0.5).toBeCloseTo(1, 1);
+    // Uniform in ±1/√16, bias and all.
+    const uniform = spread({ router: { kind: 'softmax', bias: true, uniformInitialization: true } });
+    expect(uniform['router.classifier.weight'] / (0.25 / Math.sqrt(3))).toBeCloseTo(1, 1);
+    expect(Math.abs(uniform['router.classifier.bias'] / (0.25 / Math.sqrt(3)) - 1)).toBeLessThan(0.2);
+    expect(spread({ router: { kind: 'softmax', bias: true } })['router.classifier.bias']).toBe(0);
   });
 
   test('every option reaches its part', () => {

@@ -7,6 +7,7 @@ import {
   normal,
   uniform,
   weightInitializer,
+  zeros,
   type Initializer,
   type WeightInitialization,
 } from '../nn/index.js';
@@ -53,7 +54,7 @@ export const classifierInitializer = {
   options: {
     /** σ of the router's weights; see `uniformInitialization`, or the model's own rule, when absent. */
     standardDeviation: z.number().positive().optional(),
-    /** Uniform in ±1/√hiddenSize, as PyTorch's Linear starts. */
+    /** Uniform in ±1/√hiddenSize, a bias too, as PyTorch's Linear starts. */
     uniformInitialization: z.boolean().default(false),
   },
   create(
@@ -67,5 +68,12 @@ export const classifierInitializer = {
     return uniformInitialization
       ? uniform(1 / Math.sqrt(hiddenSize))
       : weightInitializer(initialization, hiddenSize);
+  },
+  /** How the bias beside that matrix starts, where there is one. */
+  createBias(
+    { uniformInitialization }: { readonly uniformInitialization: boolean },
+    { hiddenSize }: LayerSizes,
+  ): Initializer {
+    return uniformInitialization ? uniform(1 / Math.sqrt(hiddenSize)) : zeros;
   },
 } as const;

@@ -17,7 +17,7 @@ import {
   topK as largest,
   type Tensor,
 } from '../../graph/index.js';
-import { dropout, Linear, Module, type Initializer } from '../../nn/index.js';
+import { dropout, Linear, Module, zeros, type Initializer } from '../../nn/index.js';
 import type { AuxiliaryLoss, FeedForwardContext } from '../feed-forward.js';
 import type { Kind } from '../kind.js';
 import { balanceLoss, entropyLoss, routerZLoss, type BalanceForm } from '../losses.js';
@@ -66,10 +66,11 @@ export class SoftmaxTopKRouter extends Module implements Router {
   constructor(
     private readonly options: SoftmaxTopKOptions,
     initializer: Initializer,
+    biasInitializer: Initializer = zeros,
   ) {
     super();
     this.classifier = new Linear(options.hiddenSize, options.numExperts, initializer, {
-      bias: options.bias ?? false,
+      bias: options.bias === true && biasInitializer,
     });
   }
 
@@ -181,5 +182,9 @@ const schema = z.strictObject({
 export const softmaxTopK: Kind<typeof schema, SparseLayerSizes, RouterModule> = {
   schema,
   create: (options, sizes) =>
-    new SoftmaxTopKRouter({ ...sizes, ...options }, classifierInitializer.create(options, sizes)),
+    new SoftmaxTopKRouter(
+      { ...sizes, ...options },
+      classifierInitializer.create(options, sizes),
+      classifierInitializer.createBias(options, sizes),
+    ),
 };

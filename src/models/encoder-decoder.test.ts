@@ -424,19 +424,3 @@ describe('structure', () => {
     expect(forward(6, 3).logits.shape).toEqual([3, vocabSize]);
   });
 });
-
-describe('options', () => {
-  test.each([
-    ['hiddenSize', { headSize: undefined, hiddenSize: 9 }, 'hiddenSize 9 is not divisible by numHeads 2'],
-    ['hiddenSize', { positions: 'sinusoidal', hiddenSize: 9 }, 'need an even hiddenSize, not 9'],
-    ['sparse.every', { sparse: { numExperts: 2, every: 3 } }, 'every 3 is more than the 2 layers of a stack'],
-    ['positions', { positions: 'rotary' }, '"relative"'],
-    ['attentionScale', { attentionScale: 0 }, '>0'],
-    ['kind', { kind: 'seq2seq' }, '"encoderDecoder"'],
-    ['', { numLayers: 2 }, '"numLayers"'],
-  ])('a bad %s is refused where it stands: %j', (path, options, message) => {
-    const { error } = encoderDecoderSchema.safeParse({ ...small, ...options });
-    expect(error?.issues.map((issue) => issue.path.join('.'))).toEqual([path]);
-    expect(error!.issues[0]!.message).toContain(message);
-  });
-});

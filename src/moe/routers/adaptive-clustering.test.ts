@@ -14,12 +14,12 @@ import {
 } from '../../../test/support/reference-clustering.js';
 import { matrix, referenceRouting, type Matrix } from '../../../test/support/reference-moe.js';
 import { constant, gradients, input, multiply, sum, type Tensor } from '../../graph/index.js';
-import { fillUniform, nameParameters, RandomStream, streamKey } from '../../nn/index.js';
+import { fillUniform, nameParameters, streamKey } from '../../nn/index.js';
 import type { FeedForwardContext, RoutingRecord } from '../feed-forward.js';
 import type { RouterModule } from '../router.js';
 import { routerConformance, type RouterSizes } from '../router.case.js';
 import { adaptiveClustering, type AdaptiveClusteringRouter } from './adaptive-clustering.js';
-import { clusteringPresets, resolveClustering } from './adaptive-clustering/settings.js';
+import { resolveClustering } from './adaptive-clustering/settings.js';
 
 type Given = Readonly<Record<string, unknown>>;
 
@@ -45,6 +45,7 @@ function recordOf(experts: Tensor, gates: Tensor, numExperts: number): RoutingRe
     name: '0',
     layerIndex: 0,
     numExperts,
+    firstExpert: 0,
     topK: experts.shape[1] as number,
     experts,
     gates,
@@ -374,93 +375,4 @@ test('permuted labels change the decision', async () => {
     }),
   );
   expect(distance(next.gates, own.gates)).toBeGreaterThan(1e-3);
-});
-
-describe('settings', () => {
-  test('presets fill in what is not given', () => {
-    expect(resolveClustering(parse({}))).toEqual(clusteringPresets.robust);
-    expect(resolveClustering(parse({ preset: 'released-lm', clip: null, eps: 0.1 }))).toEqual({
-      ...clusteringPresets['released-lm'],
-      clip: null,
-      eps: 0.1,
-    });
-  });
-
-  test('what leaks', () => {
-    expect(create({}, sizes).leak).toBeUndefined();
-    expect(create({ stats: 'prefix' }, sizes).leak).toBeUndefined();
-    expect(create({ preset: 'paper', weights: 'ones' }, sizes).leak).toBeUndefined();
-    expect(create({ preset: 'paper', layers: [] }, sizes).leak).toBeUndefined();
-    for (const preset of ['released-lm', 'released-vision', 'paper']) {
-      expect(create({ preset }, sizes).leak).toBe(
-        "clusters are measured over the whole batch, later tokens included; use stats 'running' or 'prefix'",
-      );
-    }
-  });
-
-  test.each([
-    [{ stats: 'prefix', dispersion: 'pairwise' }, /dispersion.*\n?.*use 'mad' or 'var'/s],
-    [{ gateBalanceCoefficient: 0.01 }, /set inner.balanceCoefficient instead/],
-    [{ inner: { kind: 'adaptiveClustering' } }, /inner/],
-    [{ minMembers: -1 }, /minMembers/],
-    [{ layers: [0] }, /layers/],
-  ])('%o is refused', (options, message) => expect(() => parse(options)).toThrow(message));
-
-  test('a layer that the model does not have is refused', () =>
-    expect(() => create({ layers: [1, 4] }, sizes)).toThrow(
-      'adaptiveClustering.layers: there is no sparse layer 4; the model has 4, counted from 0',
-    ));
-});
-
-test('on a mixture whose clusters are tight along features of their own, fewer tokens go to a wrong centre', async () => {
-  const numClusters = 4;
-  const features = 12;
-  const perCluster = 150;
-  /** Share of tokens whose nearest centre is not their own cluster's, by `‖(h − μ_k) ∘ √W‖` with W of the router. */
-  const misassigned = async (tight: number, loose: number): Promise<{ plain: number; clustered: number }> => {
-    const random = new RandomStream(streamKey(5, 'mixture'));
-    const normal = (): number =>
-      Math.sqrt(-2 * Math.log(1 - random.uniform())) * Math.cos(2 * Math.PI * random.uniform());
-    const centres = Array.from({ length: numClusters }, () =>
-      Array.from({ length: features }, () => 0.6 * normal()),
-    );
-    const labels = Array.from({ length: numClusters * perCluster }, (_, t) => t % numClusters);
-    const tokens = labels.map((k) =>
-      centres[k].map((centre, q) => centre + (q % numClusters === k ? tight : loose) * normal()),
-    );
-    const router = create(
-      { preset: 'paper', applyTo: 'router+experts' },
-      { hiddenSize: features, numExperts: 4, topK: 1 },
-    );
-    const parameters = nameParameters(router, 'float64');
-    const hidden = input('hidden', 'float64', [tokens.length, features]);
-    const experts = input('before', 'int32', [tokens.length, 1]);
-    const gates = input('gatesBefore', 'float64', [tokens.length, 1]);
-    const previousRecord = recordOf(experts, gates, numClusters);
-    const { expertInput } = router.route(hidden, layerContext({ layerIndex: 1, previousRecord }));
-    const { seen } = await run({ seen: expertInput! }, [
-      ...randomParameters(parameters, 1, 1),
-      ['hidden', tokens.flat()],
-      ['before', Int32Array.from(labels)],
-    ]);
-    const wrong = (weight: (t: number, q: number) => number): number => {
-      const missed = tokens.filter((row, t) => {
-        const distances = centres.map((centre) =>
-          row.reduce((total, x, q) => total + (weight(t, q) * (x - centre[q])) ** 2, 0),
-        );
-        return distances.indexOf(Math.min(...distances)) !== labels[t];
-      });
-      return missed.length / tokens.length;
-    };
-    return {
-      plain: wrong(() => 1),
-      clustered: wrong((t, q) => seen[t * features + q] / tokens[t][q]),
-    };
-  };
-  const uneven = await misassigned(0.2, 1.5);
-  expect(uneven.plain).toBeGreaterThan(0.15);
-  expect(uneven.clustered).toBeLessThan(uneven.plain / 3);
-  const even = await misassigned(0.8, 0.8);
-  expect(even.plain).toBeGreaterThan(0.02);
-  expect(Math.abs(even.clustered - even.plain)).toBeLessThan(0.02);
 });

@@ -46,7 +46,6 @@ test('on a mixture whose clusters are tight along features of their own, fewer t
       layerIndex: 0,
       firstExpert: 0,
       numExperts: numClusters,
-      firstExpert: 0,
       topK: 1,
       experts,
       gates,

@@ -339,6 +339,45 @@ test('starts in ±1/√fanIn, biases too, or as the model does', () => {
   expect(model['experts.upBias']).toBe(0);
 });
 
+test('dropout meets what each expert says, and leaves the stream alone', async () => {
+  const layer = create({ strata: [3] }, { dropout: 0.5 });
+  const parameters = nameParameters(layer, 'float64');
+  const data = randomParameters(parameters, 3, 1);
+  const hidden = input('hidden', 'float64', [some.length, 4]);
+  const added = async (training: boolean, kept: readonly number[]): Promise<number[]> => {
+    const { output } = layer.forward(hidden, layerContext({ training }));
+    const stream = some.flat();
+    const noise = Array.from({ length: some.length * 2 * 4 }, (_, i) => kept[i % kept.length]);
+    const actual = await run({ output }, [
+      ...data,
+      ['hidden', stream],
+      ['noise.layer.stratum0.output', noise],
+    ]);
+    return actual.output.map((value, i) => value - stream[i]);
+  };
+  const whole = await added(false, [0]);
+  expect(Math.max(...whole.map(Math.abs))).toBeGreaterThan(0.1);
+  expect(
+    distance(
+      await added(true, [0.9]),
+      whole.map((value) => 2 * value),
+    ),
+  ).toBeLessThan(1e-9);
+  expect(await added(true, [0.1])).toEqual(whole.map(() => 0));
+  // Every expert has its own: what the first and what the second add make the whole.
+  const parts = await Promise.all([
+    added(true, [0.9, 0.9, 0.9, 0.9, 0, 0, 0, 0]),
+    added(true, [0, 0, 0, 0, 0.9, 0.9, 0.9, 0.9]),
+  ]);
+  expect(Math.max(...parts[1].map(Math.abs))).toBeGreaterThan(0.01);
+  expect(
+    distance(
+      parts[0].map((value, i) => value + parts[1][i]),
+      whole.map((value) => 2 * value),
+    ),
+  ).toBeLessThan(1e-9);
+});
+
 test('the balance loss is averaged over the sparse layers of the model', () => {
   const layer = create({ strata: [2, 2], balanceCoefficient: 0.6 }, { numSparseLayers: 4 });
   nameParameters(layer);

@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { leafGradientError } from '../../test/support/leaf-gradients.js';
 import { randomNumbers } from '../../test/support/gradient-check.js';
 import { distance, randomParameters, run } from '../../test/support/numbers.js';
-import { add, input, mean, reshape } from '../graph/index.js';
+import { add, gradients, input, mean, reshape, sum } from '../graph/index.js';
 import { crossEntropy, evaluationContext, nameParameters, trainingContext } from '../nn/index.js';
 import { LanguageModel, totalAuxiliaryLoss } from './language-model.js';
 import { languageModelSchema } from './language-model-options.js';
@@ -113,6 +113,29 @@ describe('a memory', () => {
       distance(other.map((row) => row.slice(4)).flat(2), whole.map((row) => row.slice(4)).flat(2)),
     ).toBeGreaterThan(1e-4);
   });
+
+  test.each([2, 4, 6])(
+    'of %d tokens passes no gradient to the segment that left it',
+    async (memoryLength) => {
+      const model = create({ positions: 'transformerXL', memoryLength });
+      const parameters = nameParameters(model, 'float64');
+      const given = memoryInputs(model.options, batch, memoryLength, 'float64')!;
+      const tokens = input('tokens', 'int32', [batch, 4]);
+      const { memory } = model.forward({ tokens, memory: given }, evaluationContext());
+      const left = memory!.hidden.map((states) => sum(states)).reduce(add);
+      const leaves = [parameters.get('embedding.weight')!.tensor, ...given.hidden];
+      const outputs = Object.fromEntries(gradients(left, leaves).map((gradient, i) => [String(i), gradient]));
+      const found = await run(outputs, [
+        ...randomParameters(parameters, 3),
+        ['tokens', ids(batch * 4)],
+        ...[...memoryShapes(model.options, batch, memoryLength)].map(([name, shape]): Feed => [
+          name,
+          new Array<number>(shape.reduce((a, b) => a * b, 1)).fill(1),
+        ]),
+      ]);
+      for (const gradient of Object.values(found)) expect(gradient.every((value) => value === 0)).toBe(true);
+    },
+  );
 
   test('of one layer reaches exactly memoryLength tokens back from its segment', async () => {
     const model = create({ positions: 'transformerXL', numLayers: 1, memoryLength: 3, contextLength: 4 });

@@ -28,12 +28,8 @@ class Square extends Module implements FeedForward {
   }
 }
 
-type Row = readonly number[];
-const plus = (a: Row, b: Row): number[] => a.map((value, i) => value + b[i]!);
-const times = (a: Row, b: Row): number[] => a.map((value, i) => value * b[i]!);
-
-test.each<BlockNorm>(['pre', 'post', 'postDouble'])('%s is what its equations say', async (blockNorm) => {
-  const block = new TransformerBlock(
+function create(blockNorm: BlockNorm, rate: number): TransformerBlock {
+  return new TransformerBlock(
     {
       attentionNorm: createNorm('layer', size),
       attention: new SumAttention(),
@@ -42,8 +38,16 @@ test.each<BlockNorm>(['pre', 'post', 'postDouble'])('%s is what its equations sa
       innerNorm: blockNorm === 'postDouble' ? createNorm('layer', size) : undefined,
     },
     blockNorm,
-    0,
+    rate,
   );
+}
+
+type Row = readonly number[];
+const plus = (a: Row, b: Row): number[] => a.map((value, i) => value + b[i]!);
+const times = (a: Row, b: Row): number[] => a.map((value, i) => value * b[i]!);
+
+test.each<BlockNorm>(['pre', 'post', 'postDouble'])('%s is what its equations say', async (blockNorm) => {
+  const block = create(blockNorm, 0);
   const parameters = nameParameters(block, 'float64');
   const states = input('states', 'float64', [batch, length + time, size]);
   const { hidden } = block.forward(
@@ -84,4 +88,18 @@ test.each<BlockNorm>(['pre', 'post', 'postDouble'])('%s is what its equations sa
     }
   }
   expect(distance(actual.hidden, expected)).toBeLessThan(1e-12);
+});
+
+test.each<[BlockNorm, string[]]>([
+  ['pre', ['attentionOutput', 'feedForwardOutput']],
+  ['post', ['attentionOutput', 'feedForwardOutput']],
+  // ACMoE's code drops nothing behind its attention.
+  ['postDouble', ['feedForwardOutput']],
+])('%s: dropout behind %j', (blockNorm, expected) => {
+  const block = create(blockNorm, 0.5);
+  nameParameters(block);
+  const states = input('states', 'float32', [batch, length + time, size]);
+  const context = layerContext({ site: 'block', training: true });
+  block.forward(slice(states, 1, length, length + time), {}, slice(states, 1, 0, length), context);
+  expect([...context.noise.feeds.keys()]).toEqual(expected.map((part) => `noise.block.${part}`));
 });

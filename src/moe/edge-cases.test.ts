@@ -88,6 +88,16 @@ describe('edge cases of Switch Transformer', () => {
         once.output.map((value, i) => (i >= 4 && i < 8 ? 0 : 2 * value)),
       ),
     ).toBeLessThan(1e-12);
+    // A token may be given to nobody; the others do not notice.
+    const nobody = ['chosen', BigInt64Array.from([3n, -1n, 1n])] as const;
+    const without = await run({ output, load: records[0].load }, [...feeds, nobody, ['weights', [1, 1, 1]]]);
+    expect(without.load).toEqual([0, 1, 0, 1]);
+    expect(
+      distance(
+        without.output,
+        once.output.map((value, i) => (i >= 4 && i < 8 ? 0 : value)),
+      ),
+    ).toBeLessThan(1e-12);
   });
 
   test('jitter reaches the router; the experts see the clean input', async () => {

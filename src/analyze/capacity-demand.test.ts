@@ -4,10 +4,12 @@ import { capacityDemand } from './capacity-demand.js';
 
 test('strata of one layer are counted together, by class, place and token', () => {
   // Sixteen tokens in one sequence: the first half passes one stratum, the second both.
-  // Four and twelve experts, numbered through: the second gate gives the first four no probability.
+  // Four and twelve experts, numbered through: the second gate does not see the first four.
   const second = Array.from({ length: 16 }, (_, t) => [t < 8 ? -1 : 4]);
-  const unseen = second.map(() => Array.from({ length: 16 }, (_, e) => (e < 4 ? 0 : 1 / 12)));
-  const strata = [layerOf('3.0', 16, new Array<number[]>(16).fill([1])), layerOf('3.1', 16, second, unseen)];
+  const strata = [
+    layerOf('3.0', 16, new Array<number[]>(16).fill([1])),
+    layerOf('3.1', 16, second, undefined, 4),
+  ];
   const plain = layerOf('5', 4, new Array<number[]>(16).fill([0]));
   const texts = second.map((_, t) => (t < 8 ? 'the' : 'zebra'));
   const classes = second.map((_, t) => (t % 2 === 0 ? 'en' : 'de'));
@@ -37,6 +39,25 @@ test('strata of one layer are counted together, by class, place and token', () =
       ],
     },
   ]);
+});
+
+test('strata that no token comes to keep their size', () => {
+  const nobody = [[-1], [-1]];
+  const [demand] = capacityDemand(
+    traceOf(
+      [
+        layerOf('1.0', 16, [[15], [14]]),
+        layerOf('1.1', 16, nobody, undefined, 4),
+        layerOf('1.2', 16, nobody, undefined, 8),
+      ],
+      2,
+    ),
+    ['a', 'b'],
+    ['x', 'x'],
+  );
+  expect(demand).toMatchObject({ mean: 1, counts: [0, 2, 0, 0] });
+  // Four, four, eight.
+  expect(demand.uniform).toBeCloseTo(1 + 1 / 4 + (1 / 4) * (1 + 1 / 3), 12);
 });
 
 test('tokens seen fewer than five times are not listed; a context shorter than eight keeps its places', () => {

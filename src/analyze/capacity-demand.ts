@@ -5,7 +5,7 @@
  */
 import { requestedCapacity } from '../metrics/index.js';
 import { expectedRequestedCapacity } from '../moe/index.js';
-import { firstVisible, type LayerTrace, type RoutingTrace } from './routing-trace.js';
+import type { LayerTrace, RoutingTrace } from './routing-trace.js';
 
 /** A class, place or token with its mean. */
 export interface MeanCapacity {
@@ -82,10 +82,11 @@ export function capacityDemand(
   });
 }
 
-/** Experts of each stratum, from where its gate and the next begin to see. */
+/** Experts of each stratum: those that the next gate no longer sees. */
 function sizesOf(strata: readonly LayerTrace[]): number[] {
-  const first = strata.map(firstVisible);
-  return strata.map(({ numExperts }, i) => (first[i + 1] ?? numExperts) - first[i]);
+  return strata.map(
+    ({ numExperts, firstExpert }, i) => (strata[i + 1]?.firstExpert ?? numExperts) - firstExpert,
+  );
 }
 
 /** Means by name, in the order in which names first occur. */

@@ -27,7 +27,7 @@ test('top-2 by hand', () => {
 
 test('a stratum is measured over the experts it sees and the tokens that come to it', () => {
   const probabilities = [[0, 0, 0.5, 0.5], [0, 0, 0, 0], [0, 0, 0.25, 0.75]]; // prettier-ignore
-  const layer = layerOf('1.1', 4, [[2], [-1], [3]], probabilities);
+  const layer = layerOf('1.1', 4, [[2], [-1], [3]], probabilities, 2);
   const profile = layerProfile(layer, traceOf([layer], 3));
   expect(profile).toMatchObject({
     visibleExperts: 2,

@@ -13,7 +13,7 @@ import {
   type Decisiveness,
   type RunStatistics,
 } from '../metrics/index.js';
-import { firstChoices, firstVisible, type LayerTrace, type RoutingTrace } from './routing-trace.js';
+import { firstChoices, type LayerTrace, type RoutingTrace } from './routing-trace.js';
 
 /** Figures of one layer over a set of tokens. */
 export interface LayerProfile extends Decisiveness, RunStatistics {
@@ -41,16 +41,15 @@ export interface LayerProfile extends Decisiveness, RunStatistics {
 
 /** Figures of one layer of a trace. */
 export function layerProfile(layer: LayerTrace, { rows }: Pick<RoutingTrace, 'rows'>): LayerProfile {
-  const { name, numExperts, topK, experts, gates, probabilities } = layer;
+  const { name, numExperts, firstExpert, topK, experts, gates, probabilities } = layer;
   const load = new Array<number>(numExperts).fill(0);
   for (const expert of experts) if (expert >= 0) load[expert]++;
-  const offset = firstVisible(layer);
-  const visible = load.slice(offset);
-  const { balance, coefficientOfVariation, dead } = loadStatistics(visible);
+  const visible = load.slice(firstExpert);
+  const { balance, coefficientOfVariation, dead } = loadStatistics(load, firstExpert);
   const first = firstChoices(layer);
   // A token that does not come here has no opinion to measure.
   const asked = probabilities.filter((_, i) => first[Math.floor(i / numExperts)] >= 0);
-  const seen = asked.filter((_, i) => i % numExperts >= offset);
+  const seen = asked.filter((_, i) => i % numExperts >= firstExpert);
   return {
     layer: name,
     numExperts,
@@ -61,7 +60,7 @@ export function layerProfile(layer: LayerTrace, { rows }: Pick<RoutingTrace, 'ro
     balance,
     loadDeviation: loadDeviation(visible),
     coefficientOfVariation,
-    dead: dead.map((expert) => offset + expert),
+    dead,
     selectionMass: selectionMass(experts, gates, numExperts),
     ...decisiveness(seen, visible.length),
     ...runStatistics(first, rows),

@@ -12,7 +12,7 @@ import { compile, type Program, type RuntimeOptions } from '../runtime/index.js'
 import { batchFeeds, memoryLength, SegmentBuffers, traceObjective } from '../train/index.js';
 
 /** One place where the model routes: a sparse layer, or one stratum of it. */
-export type TracedLayer = Pick<RoutingRecord, 'name' | 'layerIndex' | 'numExperts' | 'topK'>;
+export type TracedLayer = Pick<RoutingRecord, 'name' | 'layerIndex' | 'numExperts' | 'firstExpert' | 'topK'>;
 
 /** Decisions of one layer. */
 export interface LayerTrace extends TracedLayer {
@@ -20,7 +20,7 @@ export interface LayerTrace extends TracedLayer {
   readonly experts: Int32Array;
   /** `[tokens, topK]`, as the router gave them. */
   readonly gates: Float32Array;
-  /** `[tokens, numExperts]`, each row a distribution. */
+  /** `[tokens, numExperts]`, each row a distribution, or zeros for a token that does not come to a stratum. */
   readonly probabilities: Float32Array;
 }
 
@@ -42,18 +42,6 @@ export interface RoutingTrace {
 /** First choice of every token, `[tokens]`; −1 where there is none. */
 export function firstChoices({ experts, topK }: Pick<LayerTrace, 'experts' | 'topK'>): Int32Array {
   return Int32Array.from({ length: experts.length / topK }, (_, token) => experts[token * topK]);
-}
-
-/**
- * Number of the first expert that a layer can see at all. A stratum sees its own experts and those of later strata: it
- * gives the ones before no probability for any token.
- */
-export function firstVisible({ probabilities, numExperts }: LayerTrace): number {
-  let first = numExperts - 1;
-  for (let i = 0; i < probabilities.length; i++) {
-    if (probabilities[i] > 0) first = Math.min(first, i % numExperts);
-  }
-  return first;
 }
 
 /** Batches to route. Where each goes on in the rows of the one before, as a stream does, it says so. */
@@ -83,8 +71,8 @@ export class RoutingTracer {
       outputs[`gates.${name}`] = gates;
       outputs[`probabilities.${name}`] = probabilities;
     }
-    const layers = records.map(({ name, layerIndex, numExperts, topK }) => {
-      return { name, layerIndex, numExperts, topK };
+    const layers = records.map(({ name, layerIndex, numExperts, firstExpert, topK }) => {
+      return { name, layerIndex, numExperts, firstExpert, topK };
     });
     const program = records.length === 0 ? undefined : (await compile(outputs, runtime)).bindKnown(weights);
     const buffers = SegmentBuffers.create(model, shape.batchSize, memoryLength(model, false));

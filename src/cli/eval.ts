@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { openTextForEvaluation, openData, type BatchSequence } from '../data/index.js';
 import { loadStatistics } from '../metrics/index.js';
 import { recipeOfRun } from '../recipes/index.js';
-import { Evaluator, loadModel, runtimeOptions, type LoadedModel } from '../train/index.js';
+import { evaluationOrder, Evaluator, loadModel, runtimeOptions, type LoadedModel } from '../train/index.js';
 import { devices } from '../runtime/index.js';
 import { changeModel, collect, numberIn } from './options.js';
 
@@ -68,8 +68,9 @@ Examples:
           `bits per byte ${report.bitsPerByte.toFixed(4)}`,
           `tokens        ${report.tokens} (${report.bytes} bytes)`,
           ...report.loads.map((load, i) => {
-            const { balance, maxOverMean, dead } = loadStatistics(load);
-            return `layer ${evaluator.routedLayers[i].name.padEnd(7)} balance ${balance.toFixed(3)}  busiest expert ${maxOverMean.toFixed(2)} × mean  dead ${dead.length}`;
+            const layer = evaluator.routedLayers[i];
+            const { balance, maxOverMean, dead } = loadStatistics(load, layer.firstExpert);
+            return `layer ${layer.name.padEnd(7)} balance ${balance.toFixed(3)}  busiest expert ${maxOverMean.toFixed(2)} × mean  dead ${dead.length}`;
           }),
         ];
         process.stdout.write(`${lines.join('\n')}\n`);
@@ -86,7 +87,7 @@ async function openSequence(
 ): Promise<{ sequence: BatchSequence; name: string; close: () => void }> {
   const shape = { batchSize: flags.batchSize, contextLength: model.options.contextLength };
   if (flags.data !== undefined) {
-    const order = model.memoryLengths ? 'stream' : 'sequential';
+    const order = evaluationOrder(model);
     const opened = await openTextForEvaluation(flags.data, tokenizer, shape, flags.cache, order);
     return { ...opened, name: flags.data };
   }

@@ -8,8 +8,10 @@ import { mkdir } from 'node:fs/promises';
 import { basename, dirname, extname, join, resolve } from 'node:path';
 import { encodeJson, replaceFile, type JsonObject } from '../checkpoints/index.js';
 import { loadTokenizer, openData, openTextForEvaluation, type BatchSequence } from '../data/index.js';
-import { recipeOfRun } from '../recipes/index.js';
+import { memoryLengths } from '../models/index.js';
+import { recipeOfRun, requireLanguageModel, type RecipeOf } from '../recipes/index.js';
 import type { Report, RunReport } from '../report/index.js';
+import { evaluationOrder } from '../train/index.js';
 import { numberIn } from './options.js';
 import { Progress } from './progress.js';
 
@@ -78,7 +80,7 @@ Examples:
 async function runOf(folder: string, name: string, flags: ReportFlags): Promise<RunReport> {
   // The drawing library is large, and no other command needs it.
   const { reportRun } = await import('../report/index.js');
-  const recipe = await recipeOfRun(folder);
+  const recipe = requireLanguageModel(await recipeOfRun(folder));
   const { contextLength } = recipe.model;
   const shape = { batchSize: Math.min(16, recipe.train.batchSize), contextLength };
   const opened = await openValidation(folder, flags, shape, recipe);
@@ -101,11 +103,12 @@ async function openValidation(
   folder: string,
   { data: file, cache }: ReportFlags,
   shape: { readonly batchSize: number; readonly contextLength: number },
-  { data: config, seed }: Awaited<ReturnType<typeof recipeOfRun>>,
+  { model, data: config, seed }: RecipeOf<'languageModel'>,
 ): Promise<{ validation: () => BatchSequence; languages?: readonly string[]; close: () => void }> {
   if (file !== undefined) {
     const tokenizer = loadTokenizer(join(folder, 'model', 'tokenizer.json'));
-    const { sequence, close } = await openTextForEvaluation(file, tokenizer, shape, cache);
+    const order = evaluationOrder({ memoryLengths: memoryLengths(model) });
+    const { sequence, close } = await openTextForEvaluation(file, tokenizer, shape, cache, order);
     return { validation: () => sequence, close };
   }
   const data = await openData(config, { ...shape, cacheFolder: cache, seed });

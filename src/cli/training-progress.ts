@@ -2,7 +2,6 @@
  * What people see of a training run.
  * @module
  */
-import { loadStatistics } from '../metrics/index.js';
 import type { StepReport, TrainingListener } from '../train/index.js';
 import { formatCount, formatDuration, type Progress } from './progress.js';
 
@@ -42,10 +41,9 @@ export function trainingProgress(progress: Progress, totalSteps: number, label =
   };
 }
 
-function experts({ loads, dropped }: StepReport): string {
+function experts({ loads, balances, dropped }: StepReport): string {
   if (loads.length === 0) return '';
-  const worst = Math.min(...loads.map((load) => loadStatistics(load).balance));
   const choices = loads.reduce((sum, load) => sum + load.reduce((a, b) => a + b, 0), 0);
   const lost = dropped > 0 ? `  dropped ${((100 * dropped) / choices).toFixed(1)} %` : '';
-  return `  balance ${worst.toFixed(2)}${lost}`;
+  return `  balance ${Math.min(...balances).toFixed(2)}${lost}`;
 }

@@ -212,6 +212,39 @@ describe('a grid of two variants and two seeds', () => {
   });
 });
 
+test('the table counts the experts that a stratum sees, whatever a record says of its load', async () => {
+  const strata = { kind: 'stratified', every: 2, strata: [1, 3], topK: 1 };
+  const asked = grid({ seeds: [1], variants: { strata: { 'model.sparse': strata } }, evaluate: [] });
+  const { rows } = await perform('strata', asked);
+  const path = join(folders('strata').out, 'strata-seed1.json');
+  const record = JSON.parse(readFileSync(path, 'utf8')) as RunRecord;
+  const { routing } = record.evaluations['asTrained'].validation;
+  expect(routing.map(({ layer, load }) => [layer, load[0] > 0])).toEqual([
+    ['1.0', expect.any(Boolean)],
+    ['1.1', false],
+  ]);
+  expect(routing[1].dead).toBe(routing[1].load.slice(1).filter((count) => count === 0).length);
+  for (const layer of routing) Object.assign(layer, { balance: 0, dead: 99 });
+  writeFileSync(path, JSON.stringify(record));
+  expect((await perform('strata', asked)).rows).toEqual(rows);
+});
+
+test('a model with a memory is measured on further texts read as streams', async () => {
+  const path = at('memory.json');
+  const data = { kind: 'text', path: text, order: 'stream', tokenizer: { kind: 'byte' } };
+  const model = { ...tinyRecipe.model, positions: 'transformerXL', memoryLength: 4 };
+  writeFileSync(
+    path,
+    JSON.stringify({ ...tinyRecipe, model, data, train: { ...tinyRecipe.train, batchSize: 1 } }),
+  );
+  const { rows, failures } = await perform(
+    'memory',
+    grid({ base: path, seeds: [1], variants: { memory: {} } }),
+  );
+  expect(failures).toEqual([]);
+  expect(rows[0].texts['fox'].mean).toBeGreaterThan(0);
+});
+
 test('how far layers route alike is measured where several route', async () => {
   const asked = grid({
     seeds: [1],

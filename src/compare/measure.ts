@@ -7,7 +7,13 @@ import { layerAgreement, RoutingTracer, type AgreementStatistic } from '../analy
 import { openData, openTextForEvaluation, type OpenData } from '../data/index.js';
 import { LanguageModel } from '../models/index.js';
 import { nameParameters } from '../nn/index.js';
-import { Evaluator, loadModel, runtimeOptions, type EvaluationReport } from '../train/index.js';
+import {
+  evaluationOrder,
+  Evaluator,
+  loadModel,
+  runtimeOptions,
+  type EvaluationReport,
+} from '../train/index.js';
 import { assertSameParameters, trainedEvaluation, type ComparedRecipe, type PlannedRun } from './plan.js';
 import { measured, type Measured, type RecordedAgreement, type RecordedEvaluation } from './record.js';
 
@@ -101,7 +107,8 @@ async function measureText(
   shape: { readonly batchSize: number; readonly contextLength: number },
   cacheFolder: string,
 ): Promise<Measured> {
-  const { sequence, close } = await openTextForEvaluation(path, tokenizer, shape, cacheFolder);
+  const order = evaluationOrder(evaluator.model);
+  const { sequence, close } = await openTextForEvaluation(path, tokenizer, shape, cacheFolder, order);
   try {
     return measured(await evaluator.evaluate(sequence, tokenizer, maxBatches), evaluator.routedLayers);
   } finally {

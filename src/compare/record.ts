@@ -14,7 +14,7 @@ import { GridError } from './grid.js';
 import type { MatchReport } from './match.js';
 import type { ComparedRecipe, PlannedRun } from './plan.js';
 
-/** Use of the experts of one layer on an evaluated text. */
+/** Use of the experts of one layer, or of one stratum those that it sees, on an evaluated text. */
 export interface LayerLoad {
   readonly layer: string;
   readonly load: readonly number[];
@@ -136,8 +136,11 @@ export function meaningfulDifferences(before: ComparedRecipe, after: ComparedRec
   return recipeDifferences(comparable(before), comparable(after));
 }
 
-/** An evaluation as it is kept. @param layers names of the layers that route, in the order of the report's loads. */
-export function measured(report: EvaluationReport, layers: readonly { readonly name: string }[]): Measured {
+/** An evaluation as it is kept. @param layers the layers that route, in the order of the report's loads. */
+export function measured(
+  report: EvaluationReport,
+  layers: readonly { readonly name: string; readonly firstExpert: number }[],
+): Measured {
   const { loss, perplexity, bitsPerByte, tokens, bytes, loads } = report;
   const choices = loads.flat().reduce((sum, count) => sum + count, 0);
   return {
@@ -148,8 +151,9 @@ export function measured(report: EvaluationReport, layers: readonly { readonly n
     bytes,
     dropped: choices === 0 ? 0 : report.dropped / choices,
     routing: loads.map((load, i) => {
-      const { balance, maxOverMean, coefficientOfVariation, dead } = loadStatistics(load);
-      return { layer: layers[i].name, load, balance, maxOverMean, coefficientOfVariation, dead: dead.length };
+      const { name: layer, firstExpert } = layers[i];
+      const { balance, maxOverMean, coefficientOfVariation, dead } = loadStatistics(load, firstExpert);
+      return { layer, load, balance, maxOverMean, coefficientOfVariation, dead: dead.length };
     }),
   };
 }

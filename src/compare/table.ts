@@ -2,6 +2,7 @@
  * The table of a comparison: every number comes from the records.
  * @module
  */
+import { loadStatistics } from '../metrics/index.js';
 import { describe, percent } from './match.js';
 import { trainedEvaluation, type Plan, type PlannedVariant } from './plan.js';
 import type { Measured, RecordedEvaluation, RunRecord } from './record.js';
@@ -85,7 +86,9 @@ function row(
   const losses = new Map(records.map(({ seed }, i) => [seed, evaluated[i].validation.loss]));
   const isBaseline = variant === baseline && evaluation === trainedEvaluation;
   const difference = isBaseline ? undefined : pairedDifference(losses, reference);
-  const layers = evaluated.flatMap(({ validation }) => validation.routing);
+  const layers = evaluated.flatMap(({ validation }, i) =>
+    validation.routing.map(({ layer, load }) => loadStatistics(load, firstExpertOf(layer, records[i]))),
+  );
   const mean = (values: readonly number[]): number => spread(values).mean;
   const { parameters, activeParameters, forwardFlopsPerToken } = records[0].size;
   const rates = records.map(({ tokensPerSecond }) => tokensPerSecond);
@@ -112,11 +115,19 @@ function row(
           routing: {
             balance: mean(layers.map(({ balance }) => balance)),
             maxOverMean: mean(layers.map(({ maxOverMean }) => maxOverMean)),
-            dead: mean(layers.map(({ dead }) => dead)),
+            dead: mean(layers.map(({ dead }) => dead.length)),
           },
         }),
     ...agreementOf(evaluated),
   };
+}
+
+/** First expert that a stratum sees, by its name such as `3.1`; 0 for layers without strata. */
+function firstExpertOf(layer: string, { recipe }: RunRecord): number {
+  const { sparse } = recipe.model;
+  if (sparse?.kind !== 'stratified') return 0;
+  const before = sparse.strata.slice(0, Number(layer.split('.')[1]));
+  return before.reduce((a, b) => a + b, 0);
 }
 
 function agreementOf(evaluated: readonly RecordedEvaluation[]): Pick<ComparisonRow, 'agreement'> {

@@ -4,7 +4,7 @@
  */
 import { entropy } from './decisiveness.js';
 
-/** Measures of one layer's load. */
+/** Measures of one layer's load, over the experts that it can choose. */
 export interface LoadStatistics {
   /** Choices counted. */
   readonly total: number;
@@ -18,15 +18,16 @@ export interface LoadStatistics {
   readonly balance: number;
   /** Standard deviation over mean. */
   readonly coefficientOfVariation: number;
-  /** Experts without a single token. */
+  /** Experts without a single token, by their numbers in the layer. */
   readonly dead: readonly number[];
 }
 
 /**
  * Statistics of a load `[numExperts]`. An empty count is reported as perfectly even: nothing was routed badly.
+ * @param firstExpert first expert that can be chosen: those before it belong to earlier strata and are left out
  */
-export function loadStatistics(load: ArrayLike<number>): LoadStatistics {
-  const counts = Array.from(load);
+export function loadStatistics(load: ArrayLike<number>, firstExpert = 0): LoadStatistics {
+  const counts = Array.from(load).slice(firstExpert);
   const total = counts.reduce((a, b) => a + b, 0);
   const mean = total / counts.length;
   const utilization = counts.map((count) => (total === 0 ? 1 : count / mean));
@@ -38,6 +39,6 @@ export function loadStatistics(load: ArrayLike<number>): LoadStatistics {
     minOverMean: Math.min(...utilization),
     balance: total === 0 || counts.length === 1 ? 1 : entropy(counts) / Math.log(counts.length),
     coefficientOfVariation: Math.sqrt(variance),
-    dead: total === 0 ? [] : counts.flatMap((count, expert) => (count === 0 ? [expert] : [])),
+    dead: total === 0 ? [] : counts.flatMap((count, i) => (count === 0 ? [firstExpert + i] : [])),
   };
 }

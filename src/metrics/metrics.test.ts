@@ -16,6 +16,13 @@ describe('loadStatistics', () => {
     });
   });
 
+  test('experts before the first that can be chosen are left out', () => {
+    const { total, utilization, ...rest } = loadStatistics([0, 0, 3, 1, 0, 0], 2);
+    const { total: all, utilization: four, dead, ...same } = loadStatistics([3, 1, 0, 0]);
+    expect([total, utilization]).toEqual([all, four]);
+    expect(rest).toEqual({ ...same, dead: dead.map((expert) => expert + 2) });
+  });
+
   test('even, one-sided, single and empty loads', () => {
     expect(loadStatistics([5, 5, 5])).toMatchObject({ maxOverMean: 1, coefficientOfVariation: 0, dead: [] });
     expect(loadStatistics([5, 5, 5]).balance).toBeCloseTo(1, 12);

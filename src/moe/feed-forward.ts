@@ -44,6 +44,8 @@ export interface RoutingRecord {
   readonly name: string;
   readonly layerIndex: number;
   readonly numExperts: number;
+  /** First expert that can be chosen here: not 0 in later strata, which do not see the experts of those before. */
+  readonly firstExpert: number;
   /** Experts per token; tokens with fewer have −1 in their last places. */
   readonly topK: number;
   /** Int32 `[tokens, topK]`: chosen experts, best first; −1 for padding. */
@@ -53,7 +55,10 @@ export interface RoutingRecord {
    * Stratified layers, whose gates weigh what was kept, have 0 for dropped choices as well.
    */
   readonly gates: Tensor;
-  /** Float `[tokens, numExperts]`: what the router thought of every expert, as a distribution. */
+  /**
+   * Float `[tokens, numExperts]`: what the router thought of every expert, as a distribution; zeros for tokens that do
+   * not come to a stratum.
+   */
   readonly probabilities: Tensor;
   /** Int32 `[numExperts]`: choices per expert over real tokens, before any is dropped. */
   readonly load: Tensor;

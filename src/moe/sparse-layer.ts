@@ -111,13 +111,14 @@ export function routingRecord(
   numExperts: number,
   dropped: Tensor,
   { tokenMask: mask, layerIndex }: FeedForwardContext,
-  name = String(layerIndex),
+  { name = String(layerIndex), firstExpert = 0 }: Partial<Pick<RoutingRecord, 'name' | 'firstExpert'>> = {},
 ): RoutingRecord {
   const chosen = cast(experts, 'int32');
   return {
     name,
     layerIndex,
     numExperts,
+    firstExpert,
     topK: experts.shape[1] as number,
     experts: mask ? where(reshape(greater(mask, 0), [-1, 1]), chosen, -1) : chosen,
     gates: stopGradient(gates),

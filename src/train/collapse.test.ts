@@ -9,11 +9,12 @@ function observe(
   loads: readonly (readonly number[])[],
   layers = ['1', '3'],
   topK = 1,
+  firstExpert = 0,
 ): CollapseWarning[] {
   return Array.from({ length: steps }, (_, i) =>
     detector.observe(
       from + i,
-      layers.map((name) => ({ name, topK })),
+      layers.map((name) => ({ name, topK, firstExpert })),
       loads,
     ),
   ).flat();
@@ -31,6 +32,16 @@ describe('CollapseDetector', () => {
     expect(found[0].message).toBe(
       'layer 3: 2 of 4 experts got no token in the last 50 steps (1, 3); raise router.balanceCoefficient or lower the learning rate',
     );
+  });
+
+  test('experts that a stratum does not see are not dead, and none of its experts is hidden by them', () => {
+    const stratum = (load: readonly number[]): CollapseWarning[] =>
+      observe(new CollapseDetector(), 1, 50, [load], ['3.1'], 1, 2);
+    expect(stratum([0, 0, 5, 5])).toEqual([]);
+    expect(stratum([0, 0, 5, 0])).toMatchObject([
+      { kind: 'deadExperts', experts: [3], message: expect.stringContaining('1 of 2 experts') as string },
+      { kind: 'dominantExpert', experts: [2] },
+    ]);
   });
 
   test('one token in fifty steps is life', () => {
@@ -78,7 +89,7 @@ describe('CollapseDetector', () => {
   });
 
   test('a restored detector warns at the same steps as one that never stopped', () => {
-    const routed = ['0', '1'].map((name) => ({ name, topK: 1 }));
+    const routed = ['0', '1'].map((name) => ({ name, topK: 1, firstExpert: 0 }));
     const loadsAt = (step: number): number[][] => [
       step < 130 ? [9, 9, 9, 0] : even,
       step > 70 ? [96, 2, 1, 1] : even,

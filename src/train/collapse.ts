@@ -3,6 +3,7 @@
  * @module
  */
 import { loadStatistics } from '../metrics/index.js';
+import type { RoutedLayer } from './step-program.js';
 
 /** Steps over which loads are added up: one batch says little about a rarely used expert. */
 const WINDOW = 50;
@@ -31,6 +32,8 @@ export interface CollapseState {
   readonly reported: readonly string[];
 }
 
+type CheckedLayer = Pick<RoutedLayer, 'name' | 'topK' | 'firstExpert'>;
+
 /** Adds up loads and reports each kind of finding once per layer, and again only after it went away. */
 export class CollapseDetector {
   private steps = 0;
@@ -42,7 +45,7 @@ export class CollapseDetector {
    */
   observe(
     step: number,
-    layers: readonly { readonly name: string; readonly topK: number }[],
+    layers: readonly CheckedLayer[],
     loads: readonly ArrayLike<number>[],
   ): CollapseWarning[] {
     this.loads = loads.map((load, i) =>
@@ -73,19 +76,20 @@ export class CollapseDetector {
 
 function examine(
   step: number,
-  { name: layer, topK }: { readonly name: string; readonly topK: number },
+  { name: layer, topK, firstExpert }: CheckedLayer,
   load: readonly number[],
 ): CollapseWarning[] {
-  const { dead, total } = loadStatistics(load);
+  const { dead, total, utilization } = loadStatistics(load, firstExpert);
+  const visible = utilization.length;
   const tokens = total / topK;
   const warnings: CollapseWarning[] = [];
   const span = `in the last ${WINDOW} steps`;
   if (dead.length > 0) {
-    const message = `layer ${layer}: ${dead.length} of ${load.length} experts got no token ${span} (${dead.join(', ')}); raise router.balanceCoefficient or lower the learning rate`;
+    const message = `layer ${layer}: ${dead.length} of ${visible} experts got no token ${span} (${dead.join(', ')}); raise router.balanceCoefficient or lower the learning rate`;
     warnings.push({ step, layer, kind: 'deadExperts', experts: dead, message });
   }
-  const limit = dominantShare(load.length, topK);
-  const dominant = topK < load.length ? load.findIndex((count) => count > limit * tokens) : -1;
+  const limit = dominantShare(visible, topK);
+  const dominant = topK < visible ? load.findIndex((count) => count > limit * tokens) : -1;
   if (dominant >= 0) {
     const share = Math.round((100 * load[dominant]) / tokens);
     const message = `layer ${layer}: expert ${dominant} took ${share} % of all tokens ${span}: routing has collapsed; raise router.balanceCoefficient`;

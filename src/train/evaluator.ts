@@ -42,7 +42,8 @@ export interface EvaluatedBatch {
 export class Evaluator {
   private constructor(
     private readonly program: Program,
-    private readonly model: LanguageModel,
+    /** What is measured. */
+    readonly model: LanguageModel,
     private readonly memory: SegmentBuffers | undefined,
     /** Layers that route, in the order of {@link EvaluationReport.loads}. */
     readonly routedLayers: readonly RoutedLayer[],

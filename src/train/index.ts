@@ -9,7 +9,13 @@ export { optimizerSchema, trainSchema, type TrainOptions } from './config.js';
 export { Evaluator, type EvaluatedBatch, type EvaluationReport } from './evaluator.js';
 export { createWeights, matchesPattern, type Weights } from './freeze.js';
 export { Interruption } from './interruption.js';
-export { batchFeeds, memoryLength, traceObjective, type TracedObjective } from './language-modelling.js';
+export {
+  batchFeeds,
+  evaluationOrder,
+  memoryLength,
+  traceObjective,
+  type TracedObjective,
+} from './language-modelling.js';
 export { readMetrics } from './metrics-log.js';
 export {
   loadModel,

@@ -91,6 +91,13 @@ export function requireContinuation(
   );
 }
 
+/** How a text is read to measure a model: as a stream where it has a memory of what came before. */
+export function evaluationOrder({
+  memoryLengths,
+}: Pick<LanguageModel, 'memoryLengths'>): 'sequential' | 'stream' {
+  return memoryLengths === undefined ? 'sequential' : 'stream';
+}
+
 /** A batch as the feeds of a traced objective. */
 export function batchFeeds({ tokens, targets, mask, languages }: Batch): Record<string, Buffers[string]> {
   return { tokens, targets, mask, ...(languages ? { languages } : {}) };

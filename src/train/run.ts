@@ -81,7 +81,7 @@ async function saveRouting(
   const layers = loads.map((load, i) => ({
     layer: routedLayers[i].name,
     load,
-    balance: loadStatistics(load).balance,
+    balance: loadStatistics(load, routedLayers[i].firstExpert).balance,
   }));
   const folder = join(run.path, 'routing');
   await mkdir(folder, { recursive: true });
@@ -206,8 +206,9 @@ function stepRecord(report: StepReport, routedLayers: readonly RoutedLayer[]): J
           auxiliary,
           dropped,
           routing: loads.map((load, i) => {
-            const { balance, maxOverMean, dead } = loadStatistics(load);
-            return { layer: routedLayers[i].name, load: [...load], balance, maxOverMean, dead: dead.length };
+            const { name: layer, firstExpert } = routedLayers[i];
+            const { balance, maxOverMean, dead } = loadStatistics(load, firstExpert);
+            return { layer, load: [...load], balance, maxOverMean, dead: dead.length };
           }),
         }),
   };

@@ -34,7 +34,7 @@ export interface BatchReport {
 }
 
 /** A layer that routes, or one of the strata of a layer that routes several times. */
-export type RoutedLayer = Pick<RoutingRecord, 'name' | 'numExperts' | 'topK'>;
+export type RoutedLayer = Pick<RoutingRecord, 'name' | 'numExperts' | 'firstExpert' | 'topK'>;
 
 interface StateRule {
   readonly outputs: readonly string[];

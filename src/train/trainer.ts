@@ -5,6 +5,7 @@
  */
 import type { BatchState, OpenData } from '../data/index.js';
 import { add, multiply } from '../graph/index.js';
+import { loadStatistics } from '../metrics/index.js';
 import type { LanguageModel } from '../models/index.js';
 import { nameParameters, type Parameter, type ParameterArena } from '../nn/index.js';
 import type { RuntimeOptions } from '../runtime/index.js';
@@ -31,6 +32,8 @@ export interface StepReport extends BatchReport {
   readonly tokens: number;
   /** Where the time went. */
   readonly milliseconds: { readonly data: number; readonly session: number; readonly optimizer: number };
+  /** How evenly each routed layer used the experts that it can choose: 1 is perfectly even. */
+  readonly balances: readonly number[];
   readonly warnings: readonly CollapseWarning[];
 }
 
@@ -223,7 +226,19 @@ export class Trainer {
     const warnings = options.collapseWarning
       ? this.collapse.observe(this.step_, this.routedLayers, report.loads)
       : [];
-    return { ...report, step: this.step_, learningRate, gradientNorm, tokens, milliseconds, warnings };
+    const balances = report.loads.map(
+      (load, i) => loadStatistics(load, this.routedLayers[i].firstExpert).balance,
+    );
+    return {
+      ...report,
+      step: this.step_,
+      learningRate,
+      gradientNorm,
+      tokens,
+      milliseconds,
+      balances,
+      warnings,
+    };
   }
 
   /** Adds the weighted gradients of one batch to those before it. */

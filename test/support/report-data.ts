@@ -38,7 +38,7 @@ function layer(
     const order = scores.map((_score, e) => e).sort((a, b) => scores[b] - scores[a]);
     return random.uniform() < skip ? new Array<number>(topK).fill(-1) : order.slice(0, topK);
   });
-  return layerOf(name, numExperts, choices, probabilities);
+  return layerOf(name, numExperts, choices, probabilities, unseen);
 }
 
 function analysisOf(layers: readonly LayerTrace[]): RoutingAnalysis {

@@ -10,6 +10,7 @@ export function layerOf(
   numExperts: number,
   choices: readonly (readonly number[])[],
   probabilities?: readonly (readonly number[])[],
+  firstExpert = 0,
 ): LayerTrace {
   const flat = choices.flat();
   const guessed = choices.map(([first]) =>
@@ -19,6 +20,7 @@ export function layerOf(
     name,
     layerIndex: Number.parseInt(name, 10),
     numExperts,
+    firstExpert,
     topK: choices[0].length,
     experts: Int32Array.from(flat),
     gates: new Float32Array(flat.length).fill(1),

@@ -205,8 +205,10 @@ export class StratifiedLayer extends Module implements FeedForward {
       probabilities: pad(decision.probabilities, 1, offset, 0),
       losses: [this.loss(decision.balance)],
     };
-    const name = `${context.layerIndex}.${stratum}`;
-    return routingRecord(routing, this.experts.numExperts, decision.dropped, context, name);
+    return routingRecord(routing, this.experts.numExperts, decision.dropped, context, {
+      name: `${context.layerIndex}.${stratum}`,
+      firstExpert: offset,
+    });
   }
 
   private balance(

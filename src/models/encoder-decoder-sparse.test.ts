@@ -38,3 +38,14 @@ test.each<[string, object]>([
   expect(inside(trace({ ...options, activationDropout: 0 }))).toEqual([]);
   expect(inside(trace({ ...options, dropout: 0, activationDropout: 0.1 }))).toHaveLength(2);
 });
+
+test('a decision is repeated within its stack, through dense layers in between', () => {
+  const { records, losses } = trace({
+    numEncoderLayers: 4,
+    numDecoderLayers: 4,
+    sparse: { every: 2, numExperts: 3, routerSharing: { share: 'decision' } },
+  });
+  expect(records.map(({ name }) => name)).toEqual(['encoder.1', 'encoder.3', 'decoder.1', 'decoder.3']);
+  // The first of each stack decides, and answers for it.
+  expect(losses.filter(({ name }) => name === 'balance').map(({ layerIndex }) => layerIndex)).toEqual([1, 5]);
+});

@@ -161,3 +161,11 @@ test('decision: layers repeat the experts of the first, which gets the gradients
   );
   expect(error).toBeLessThan(1e-7);
 });
+
+test('decision: it passes through dense layers in between', async () => {
+  const { parameters, records } = trace(create({ share: 'decision' }, { every: 2 }));
+  const outputs = Object.fromEntries(records.map(({ name, experts }) => [name, experts]));
+  const actual = await run(outputs, [...randomParameters(parameters, 3, 0.7), ...feeds]);
+  expect(Object.keys(actual)).toEqual(['1', '3']);
+  expect(actual['3']).toEqual(actual['1']);
+});

@@ -67,6 +67,20 @@ describe('inspect', () => {
   test('--json has the sparse section as it stands in the recipe, null for a dense model', async () => {
     const json = async (name: string): Promise<Record<string, unknown>> =>
       JSON.parse((await switchyard(['inspect', name, '--json'])).stdout) as Record<string, unknown>;
+    // The keys of docs/cli.md, in its order.
+    expect(Object.keys(await json('paper/t5-base'))).toEqual([
+      'kind',
+      'vocabSize',
+      'parameters',
+      'activeParameters',
+      'sparseParameters',
+      'forwardFlopsPerToken',
+      'trainingFlopsPerToken',
+      'weightBytes',
+      'trainingBytes',
+      'sparseLayers',
+      'sparse',
+    ]);
     expect(await json('paper/smoe-m4-4-4')).toMatchObject({
       kind: 'encoderDecoder',
       vocabSize: 32_000,

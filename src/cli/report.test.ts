@@ -3,6 +3,7 @@ import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
 import { tinyRecipe } from '../../test/support/command.js';
+import { madeUpReport } from '../../test/support/report-data.js';
 import { temporaryFolder } from '../../test/support/tiny-training.js';
 import { parseRecipe, trainRecipe } from '../recipes/index.js';
 import type { Report } from '../report/index.js';
@@ -67,6 +68,25 @@ describe('report', () => {
     await run(at('sparse'));
     expect(readFileSync(at('sparse', 'report.html'), 'utf8')).toBe(page);
     expect(readFileSync(at('sparse', 'report.json'), 'utf8')).toBe(numbers);
+  });
+
+  test('every key of report.json is in the documentation', async () => {
+    const sections = readFileSync(new URL('../../docs/cli.md', import.meta.url), 'utf8').split(/^## /m);
+    const documentation = sections.find((section) => section.startsWith('report'))!;
+    const keys = new Set<string>();
+    const collect = (value: unknown): void => {
+      if (typeof value !== 'object' || value === null) return;
+      for (const [key, inner] of Object.entries(value)) {
+        if (!Array.isArray(value)) keys.add(key);
+        collect(inner);
+      }
+    };
+    await run(at('sparse'));
+    collect(read(at('sparse', 'report.json')));
+    collect(madeUpReport());
+    const unknown = [...keys].filter((key) => !new RegExp(`[\`.]${key}[\`.[]`).test(documentation));
+    expect(keys.size).toBeGreaterThan(70);
+    expect(unknown).toEqual([]);
   });
 
   test('several runs side by side, in a file of choice; a dense one has losses only', async () => {

@@ -17,7 +17,7 @@ import {
   runningAverage,
 } from '../metrics/index.js';
 import { RandomStream, streamKey } from '../nn/index.js';
-import { firstChoices, type LayerTrace, type RoutingTrace } from './routing-trace.js';
+import { firstChoices, stretchesOf, type LayerTrace, type RoutingTrace } from './routing-trace.js';
 
 /** Statistics of a pair of layers, by key. */
 export const agreementStatistics = [
@@ -156,13 +156,9 @@ function stabilityByBatch(
   [a, labelsA]: Labelled,
   [b, labelsB]: Labelled,
 ): number[] {
-  const values: number[] = [];
-  for (let start = 0; start < batches.length;) {
-    let end = start;
-    while (end < batches.length && batches[end] === batches[start]) end++;
-    const slice = (labels: Int32Array): Int32Array => labels.subarray(start, end);
-    values.push(pairDisagreement(contingency(slice(labelsA), slice(labelsB), a.numExperts, b.numExperts)));
-    start = end;
-  }
-  return values;
+  return stretchesOf(batches).map(([start, end]) =>
+    pairDisagreement(
+      contingency(labelsA.subarray(start, end), labelsB.subarray(start, end), a.numExperts, b.numExperts),
+    ),
+  );
 }

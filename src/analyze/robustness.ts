@@ -4,7 +4,13 @@
  */
 import type { BatchShape, Tokenizer } from '../data/index.js';
 import { corruptText, matchTokens, type CorruptionKind, type MatchedToken } from './corruption.js';
-import { batchesOfRows, type LayerTrace, type RoutingTrace, type RoutingTracer } from './routing-trace.js';
+import {
+  batchesOfRows,
+  stretchesOf,
+  type LayerTrace,
+  type RoutingTrace,
+  type RoutingTracer,
+} from './routing-trace.js';
 
 /** Effect of one kind of corruption. */
 export interface RobustnessReport {
@@ -117,12 +123,7 @@ function rowsOf(
   { tokens, rows, languages }: RoutingTrace,
   maxRows: number,
 ): { ids: Int32Array; language: number }[] {
-  const found: { ids: Int32Array; language: number }[] = [];
-  for (let start = 0; start < rows.length && found.length < maxRows;) {
-    let end = start;
-    while (end < rows.length && rows[end] === rows[start]) end++;
-    found.push({ ids: tokens.slice(start, end), language: languages?.[start] ?? 0 });
-    start = end;
-  }
-  return found;
+  return stretchesOf(rows)
+    .slice(0, maxRows)
+    .map(([start, end]) => ({ ids: tokens.slice(start, end), language: languages?.[start] ?? 0 }));
 }

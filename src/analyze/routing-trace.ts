@@ -44,6 +44,17 @@ export function firstChoices({ experts, topK }: Pick<LayerTrace, 'experts' | 'to
   return Int32Array.from({ length: experts.length / topK }, (_, token) => experts[token * topK]);
 }
 
+/** First and end of each stretch of equal neighbours: the sequences of a trace by its rows, its batches by their numbers. */
+export function stretchesOf(values: ArrayLike<number>): (readonly [start: number, end: number])[] {
+  const found: (readonly [number, number])[] = [];
+  for (let start = 0, end = 1; start < values.length; end++) {
+    if (end < values.length && values[end] === values[start]) continue;
+    found.push([start, end]);
+    start = end;
+  }
+  return found;
+}
+
 /** Batches to route. Where each goes on in the rows of the one before, as a stream does, it says so. */
 export type TracedBatches = Iterable<Batch> & Pick<BatchSequence, 'continues'>;
 

@@ -11,7 +11,7 @@ import { corruptions, type CorruptionKind } from './corruption.js';
 import { layerAgreement, type LayerAgreement } from './layer-agreement.js';
 import { layerProfile, type LayerProfile } from './layer-profile.js';
 import { routingRobustness, type RobustnessReport } from './robustness.js';
-import { RoutingTracer, type RoutingTrace } from './routing-trace.js';
+import { RoutingTracer, stretchesOf, type RoutingTrace } from './routing-trace.js';
 import { scriptOf } from './token-classes.js';
 import { displayToken, tokenTexts, type TokenText } from './token-text.js';
 
@@ -91,12 +91,5 @@ export async function analyzeRouting(
 
 /** Texts of all tokens of a trace, sequence by sequence. */
 function textsOfTrace(tokenizer: Tokenizer, { tokens, rows }: RoutingTrace): TokenText[] {
-  const texts: TokenText[] = [];
-  for (let start = 0; start < tokens.length;) {
-    let end = start;
-    while (end < tokens.length && rows[end] === rows[start]) end++;
-    texts.push(...tokenTexts(tokenizer, tokens.subarray(start, end)));
-    start = end;
-  }
-  return texts;
+  return stretchesOf(rows).flatMap(([start, end]) => tokenTexts(tokenizer, tokens.subarray(start, end)));
 }

@@ -6,6 +6,7 @@ import { Command, InvalidArgumentError } from 'commander';
 import { join } from 'node:path';
 import {
   compare,
+  formatSpread,
   loadGrid,
   matchMeasures,
   percent,
@@ -13,6 +14,7 @@ import {
   runSettings,
   runStates,
   selectRuns,
+  trainedEvaluation,
   type CompareListener,
   type Comparison,
   type MatchMeasure,
@@ -130,20 +132,15 @@ function listen(progress: Progress): CompareListener {
 function report({ rows, recorded, skipped, interrupted }: Comparison, out: string, command: string): string {
   const width = Math.max(7, ...rows.map(({ variant, evaluation }) => variant.length + evaluation.length + 1));
   const lines = rows.map(({ variant, evaluation, leaking, loss, difference, seeds }) => {
-    const name = evaluation === 'asTrained' ? variant : `${variant} ${evaluation}`;
-    const pair = difference ? `  ${withSpread(difference, true)} to the baseline` : '';
+    const name = evaluation === trainedEvaluation ? variant : `${variant} ${evaluation}`;
+    const pair = difference ? `  ${formatSpread(difference, 4, true)} to the baseline` : '';
     const some = `${seeds.length} seed${seeds.length === 1 ? '' : 's'}`;
-    return `${name.padEnd(width)}  loss ${withSpread(loss)}${pair}  (${some})${leaking ? '  sees later tokens' : ''}\n`;
+    return `${name.padEnd(width)}  loss ${formatSpread(loss, 4)}${pair}  (${some})${leaking ? '  sees later tokens' : ''}\n`;
   });
   const counts = `${recorded} run${recorded === 1 ? '' : 's'} recorded, ${skipped} had a record`;
   const where = rows.length === 0 ? '' : `; the table is ${join(out, 'table.md')}`;
   const stopped = interrupted ? `stopped; continue with: ${command}\n` : '';
   return `${lines.join('')}${counts}${where}\n${stopped}`;
-}
-
-function withSpread({ mean, sd }: { mean: number; sd: number | null }, signed = false): string {
-  const sign = signed && mean > 0 ? '+' : '';
-  return `${sign}${mean.toFixed(4)}${sd === null ? '' : ` ± ${sd.toFixed(4)}`}`;
 }
 
 function stateOf({ record, differences }: RunState): 'recorded' | 'other recipe' | 'to do' {

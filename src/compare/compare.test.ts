@@ -219,10 +219,7 @@ test('the table counts the experts that a stratum sees, whatever a record says o
   const path = join(folders('strata').out, 'strata-seed1.json');
   const record = JSON.parse(readFileSync(path, 'utf8')) as RunRecord;
   const { routing } = record.evaluations['asTrained'].validation;
-  expect(routing.map(({ layer, load }) => [layer, load[0] > 0])).toEqual([
-    ['1.0', expect.any(Boolean)],
-    ['1.1', false],
-  ]);
+  expect(routing.map(({ layer }) => layer)).toEqual(['1.0', '1.1']);
   expect(routing[1].dead).toBe(routing[1].load.slice(1).filter((count) => count === 0).length);
   for (const layer of routing) Object.assign(layer, { balance: 0, dead: 99 });
   writeFileSync(path, JSON.stringify(record));

@@ -25,6 +25,7 @@ export { closestSize, percent, type MatchReport } from './match.js';
 export {
   planGrid,
   selectRuns,
+  trainedEvaluation,
   type Plan,
   type PlannedRun,
   type PlannedVariant,
@@ -32,5 +33,5 @@ export {
   type RunSelection,
 } from './plan.js';
 export { type RunRecord } from './record.js';
-export { pairedDifference, spread, type Spread } from './statistics.js';
+export { formatSpread, pairedDifference, spread, type Spread } from './statistics.js';
 export { comparisonTable, type ComparisonRow } from './table.js';

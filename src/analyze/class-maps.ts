@@ -21,6 +21,7 @@ export interface ClassMaps {
 }
 
 /**
+ * By language where the data knows it, by script, and by kind of character.
  * @param texts what each token of the trace says
  * @param languageNames names of the language ids in the trace
  */

@@ -33,6 +33,7 @@ const validationSchema = z.object({
 });
 
 /**
+ * The course of a run from its log.
  * @param records lines of `metrics.jsonl`; those that are neither steps nor evaluations are passed over
  * @param spans most points of a curve
  */

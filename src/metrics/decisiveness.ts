@@ -53,7 +53,9 @@ export function histogram(values: ArrayLike<number>, low: number, high: number, 
 }
 
 /**
- * @param probabilities `[tokens, numExperts]`
+ * Means and histograms of entropy and margin over tokens; zeros without a token.
+ * @param probabilities `[tokens, numExperts]`, each row a distribution
+ * @param bins parts of each histogram
  */
 export function decisiveness(probabilities: ArrayLike<number>, numExperts: number, bins = 20): Decisiveness {
   const tokens = probabilities.length / numExperts;

@@ -12,6 +12,7 @@ export interface RunStatistics {
 }
 
 /**
+ * Runs of a labelling, over all sequences.
  * @param labels `[tokens]`; a negative label ends a run and begins none
  * @param rows `[tokens]`: which sequence each token belongs to; runs end with their sequence
  */
@@ -34,7 +35,10 @@ export function runStatistics(labels: ArrayLike<number>, rows: ArrayLike<number>
   };
 }
 
-/** Share of tokens whose label differs between two looks; tokens without a label in both are left out. */
+/**
+ * Share of tokens whose label differs between two looks; tokens without a label in both are left out.
+ * @throws RangeError if the looks have different lengths.
+ */
 export function changedShare(before: ArrayLike<number>, after: ArrayLike<number>): number {
   if (before.length !== after.length)
     throw new RangeError(`two looks at the same tokens have ${before.length} and ${after.length} labels`);

@@ -15,6 +15,7 @@ import { robustness } from './robustness.js';
 import { selectionMass } from './selection-mass.js';
 import { stability } from './stability.js';
 
+/** What a report may show; a figure without numbers is left out of the page. */
 export const figures: readonly Figure[] = [
   loss,
   classes,

@@ -249,7 +249,7 @@ function notes(plan: Plan, rows: readonly ComparisonRow[], records: readonly Run
   const timed = records.filter(({ tokensPerSecond }) => tokensPerSecond !== null);
   const shared = [...new Set(timed.map(({ processes, threads }) => `${processes}:${threads}`))];
   return [
-    `- Mean ± standard deviation over seeds (n − 1). Loss in nats per token on the whole validation set. The difference is taken seed by seed.`,
+    `- Mean ± standard deviation over seeds (n − 1). Loss in nats per token on ${validationPart(records)}. The difference is taken seed by seed.`,
     ...(done < planned ? [`- Not complete: ${done} of ${planned} runs.`] : []),
     measure === undefined
       ? `- Nothing was matched: mind the parameters and FLOPs.`
@@ -268,6 +268,20 @@ function notes(plan: Plan, rows: readonly ComparisonRow[], records: readonly Run
         ? [`- Tokens/s: median training step on ${threadsOf(timed[0])}.`]
         : []),
   ];
+}
+
+/** What of the validation set the losses are about. */
+function validationPart(records: readonly RunRecord[]): string {
+  const parts = new Set(
+    records.map(({ recipe }) => {
+      const { maxBatches } = recipe.train.evaluation;
+      const tokens = (maxBatches ?? 0) * recipe.train.batchSize * recipe.model.contextLength;
+      return maxBatches === null
+        ? 'the whole validation set'
+        : `the first ${grouped(tokens)} tokens of the validation set, where it has as many`;
+    }),
+  );
+  return parts.size === 1 ? [...parts][0] : 'the validation set';
 }
 
 function threadsOf({ threads, processes }: RunRecord): string {

@@ -24,7 +24,7 @@ export class Linear extends Module {
   readonly weight: Parameter;
   readonly bias: Parameter | undefined;
 
-  /** @param options.bias whether there is one, starting at 0, or how it starts. */
+  /** `bias`: whether there is one, starting at 0; or how it starts. */
   constructor(
     inSize: number,
     outSize: number,

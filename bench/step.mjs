@@ -1,7 +1,7 @@
 /** One process, one JSON line: whole training steps, or the sparse layer alone, forwards and backwards. */
 import { gradients, input } from '../dist/graph/index.js';
 import { LanguageModel } from '../dist/models/index.js';
-import { createSparseLayer } from '../dist/moe/index.js';
+import { createSparseLayer, RouterPool } from '../dist/moe/index.js';
 import { nameParameters, ParameterArena, trainingContext } from '../dist/nn/index.js';
 import { compile } from '../dist/runtime/index.js';
 import { Trainer, trainSchema } from '../dist/train/index.js';
@@ -46,18 +46,27 @@ async function wholeStep() {
 async function layerAlone() {
   const rule = { kind: 'fanIn', scale: 1, standardDeviation: 0.02 };
   const layer = createSparseLayer(modelOptions.sparse, {
+    ...modelOptions,
     ...sizes,
-    activation: 'relu',
-    bias: false,
     initialization: rule,
     outputInitialization: rule,
+    layerIndex: 0,
+    sparseIndex: 0,
+    numSparseLayers: sizes.numLayers,
+    routers: new RouterPool(),
   });
   const parameters = nameParameters(layer);
   const values = ParameterArena.allocate(parameters).initialize(parameters, 1);
   const slopes = values.like();
   const hidden = input('hidden', 'float32', [tokens, sizes.hiddenSize]);
   const seed = input('seed', 'float32', [tokens, sizes.hiddenSize]);
-  const context = { ...trainingContext(), layerIndex: 0, site: 'layer', batchSize: shape.batchSize };
+  const context = {
+    ...trainingContext(),
+    layerIndex: 0,
+    site: 'layer',
+    batchSize: shape.batchSize,
+    causal: true,
+  };
   const { output } = layer.forward(hidden, context);
   const names = [...parameters.keys()];
   const sources = [hidden, ...names.map((name) => parameters.get(name).tensor)];

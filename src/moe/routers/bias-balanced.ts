@@ -16,13 +16,14 @@ import {
   topK as largest,
   type Tensor,
 } from '../../graph/index.js';
-import { Linear, Module, Parameter, zeros, type Initializer, type StateUpdate } from '../../nn/index.js';
+import { Parameter, zeros, type Initializer, type StateUpdate } from '../../nn/index.js';
 import type { AuxiliaryLoss, FeedForwardContext } from '../feed-forward.js';
 import type { Kind } from '../kind.js';
 import { balanceLoss, expertLoad } from '../losses.js';
 import { coefficient } from '../options.js';
 import type { Router, RouterModule, Routing } from '../router.js';
 import { classifierInitializer, type SparseLayerSizes } from '../sizes.js';
+import { ClassifierRouter } from './classifier-router.js';
 
 /** Settings of {@link BiasBalancedRouter}. */
 export interface BiasBalancedOptions {
@@ -46,8 +47,7 @@ export interface BiasBalancedOptions {
  * expert got more tokens than the mean and rises by u where it got fewer, and the biases are centred again: their mean
  * changes no choice.
  */
-export class BiasBalancedRouter extends Module implements Router {
-  readonly classifier: Linear;
+export class BiasBalancedRouter extends ClassifierRouter implements Router {
   /** `b`: state that follows the load, without a gradient. */
   readonly loadBias: Parameter;
 
@@ -55,17 +55,8 @@ export class BiasBalancedRouter extends Module implements Router {
     private readonly options: BiasBalancedOptions,
     initializer: Initializer,
   ) {
-    super();
-    this.classifier = new Linear(options.hiddenSize, options.numExperts, initializer);
+    super(options, initializer);
     this.loadBias = new Parameter([options.numExperts], zeros, false, { trainable: false });
-  }
-
-  get numExperts(): number {
-    return this.options.numExperts;
-  }
-
-  get topK(): number {
-    return this.options.topK;
   }
 
   route(hidden: Tensor, context: FeedForwardContext): Routing {

@@ -26,7 +26,7 @@ import {
   zerosLike,
   type Tensor,
 } from '../../graph/index.js';
-import { Linear, Module, type Initializer } from '../../nn/index.js';
+import type { Initializer } from '../../nn/index.js';
 import { expertCapacity } from '../dispatch/capacity.js';
 import { ExpertChoiceDispatch } from '../dispatch/expert-choice.js';
 import type { AuxiliaryLoss, FeedForwardContext } from '../feed-forward.js';
@@ -35,6 +35,7 @@ import { routerZLoss } from '../losses.js';
 import { coefficient, group } from '../options.js';
 import type { Router, RouterModule, Routing } from '../router.js';
 import { classifierInitializer, type SparseLayerSizes } from '../sizes.js';
+import { ClassifierRouter } from './classifier-router.js';
 
 /** Settings of {@link ExpertChoiceRouter}. */
 export interface ExpertChoiceOptions {
@@ -60,23 +61,12 @@ export interface ExpertChoiceOptions {
  * `C = max(1, min(T, ⌊T · topK / numExperts · capacityFactor⌋))` of the T real tokens of a group. A token may have any
  * number of experts, or none. The decision as tokens see it has `numExperts` columns, −1 in those that stay empty.
  */
-export class ExpertChoiceRouter extends Module implements Router {
-  readonly classifier: Linear;
-
+export class ExpertChoiceRouter extends ClassifierRouter implements Router {
   constructor(
     private readonly options: ExpertChoiceOptions,
     initializer: Initializer,
   ) {
-    super();
-    this.classifier = new Linear(options.hiddenSize, options.numExperts, initializer);
-  }
-
-  get numExperts(): number {
-    return this.options.numExperts;
-  }
-
-  get topK(): number {
-    return this.options.topK;
+    super(options, initializer);
   }
 
   get expectedTopK(): number {

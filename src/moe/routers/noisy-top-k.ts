@@ -5,13 +5,14 @@
  */
 import { z } from 'zod';
 import { add, cast, multiply, softmax, softplus, topK as largest, type Tensor } from '../../graph/index.js';
-import { Linear, Module, weightInitializer, zeros, type Initializer } from '../../nn/index.js';
+import { Linear, weightInitializer, zeros, type Initializer } from '../../nn/index.js';
 import type { FeedForwardContext } from '../feed-forward.js';
 import type { Kind } from '../kind.js';
 import { expertLoad, importanceLoss, loadLoss, squaredVariation } from '../losses.js';
 import { coefficient } from '../options.js';
 import type { Router, RouterModule, Routing } from '../router.js';
 import type { SparseLayerSizes } from '../sizes.js';
+import { ClassifierRouter } from './classifier-router.js';
 
 /** Settings of {@link NoisyTopKRouter}. */
 export interface NoisyTopKOptions {
@@ -30,8 +31,7 @@ export interface NoisyTopKOptions {
  * `H = x W_g + ε · softplus(x W_noise)` with ε ~ N(0, 1) in training and 0 outside; the k largest of H, weighted by the
  * softmax over these k alone. Outside training the load loss counts choices instead of estimating them.
  */
-export class NoisyTopKRouter extends Module implements Router {
-  readonly classifier: Linear;
+export class NoisyTopKRouter extends ClassifierRouter implements Router {
   readonly noise: Linear;
 
   constructor(
@@ -39,17 +39,8 @@ export class NoisyTopKRouter extends Module implements Router {
     classifier: Initializer,
     noise: Initializer,
   ) {
-    super();
-    this.classifier = new Linear(options.hiddenSize, options.numExperts, classifier);
+    super(options, classifier);
     this.noise = new Linear(options.hiddenSize, options.numExperts, noise);
-  }
-
-  get numExperts(): number {
-    return this.options.numExperts;
-  }
-
-  get topK(): number {
-    return this.options.topK;
   }
 
   route(hidden: Tensor, context: FeedForwardContext): Routing {

@@ -14,7 +14,7 @@ import {
   topK as largest,
   type Tensor,
 } from '../../graph/index.js';
-import { Linear, Module, weightInitializer, type Initializer } from '../../nn/index.js';
+import { weightInitializer, type Initializer } from '../../nn/index.js';
 import type { AuxiliaryLoss, FeedForwardContext } from '../feed-forward.js';
 import type { Kind } from '../kind.js';
 import { entropyLoss } from '../losses.js';
@@ -23,6 +23,7 @@ import type { Router, RouterModule, Routing } from '../router.js';
 import { sigmaMoeClassifier } from '../sigma-moe-initialization.js';
 import type { SparseLayerSizes } from '../sizes.js';
 import { survivingExperts } from './expert-dropout.js';
+import { ClassifierRouter } from './classifier-router.js';
 
 /** Settings of {@link SigmoidRouter}. */
 export interface SigmoidRouterOptions {
@@ -41,23 +42,12 @@ export interface SigmoidRouterOptions {
  * `s = σ(W_3 x)`; the k largest, weighted by themselves. The entropy loss looks at `softmax(W_3 x)` instead, and at
  * every expert whether dropped or chosen or not.
  */
-export class SigmoidRouter extends Module implements Router {
-  readonly classifier: Linear;
-
+export class SigmoidRouter extends ClassifierRouter implements Router {
   constructor(
     private readonly options: SigmoidRouterOptions,
     initializer: Initializer,
   ) {
-    super();
-    this.classifier = new Linear(options.hiddenSize, options.numExperts, initializer);
-  }
-
-  get numExperts(): number {
-    return this.options.numExperts;
-  }
-
-  get topK(): number {
-    return this.options.topK;
+    super(options, initializer);
   }
 
   route(hidden: Tensor, context: FeedForwardContext): Routing {

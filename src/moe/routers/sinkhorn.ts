@@ -22,7 +22,7 @@ import {
   where,
   type Tensor,
 } from '../../graph/index.js';
-import { Linear, Module, type Initializer } from '../../nn/index.js';
+import { type Initializer } from '../../nn/index.js';
 import type { FeedForwardContext } from '../feed-forward.js';
 import type { Kind } from '../kind.js';
 import { entropyLoss } from '../losses.js';
@@ -31,6 +31,7 @@ import type { Router, RouterModule, Routing } from '../router.js';
 import type { SparseLayerSizes } from '../sizes.js';
 import { survivingExperts } from './expert-dropout.js';
 import { createRouterInitializer, routerInitialization } from './sigmoid.js';
+import { ClassifierRouter } from './classifier-router.js';
 
 /** Settings of {@link SinkhornRouter}. */
 export interface SinkhornRouterOptions {
@@ -59,23 +60,12 @@ export interface SinkhornRouterOptions {
  * While training, every decision depends on the other tokens of the group, later ones too: the loss of a causal model
  * sees a little of the future. Outside training it does not, so nothing leaks there.
  */
-export class SinkhornRouter extends Module implements Router {
-  readonly classifier: Linear;
-
+export class SinkhornRouter extends ClassifierRouter implements Router {
   constructor(
     private readonly options: SinkhornRouterOptions,
     initializer: Initializer,
   ) {
-    super();
-    this.classifier = new Linear(options.hiddenSize, options.numExperts, initializer);
-  }
-
-  get numExperts(): number {
-    return this.options.numExperts;
-  }
-
-  get topK(): number {
-    return this.options.topK;
+    super(options, initializer);
   }
 
   route(hidden: Tensor, context: FeedForwardContext): Routing {

@@ -17,13 +17,14 @@ import {
   topK as largest,
   type Tensor,
 } from '../../graph/index.js';
-import { dropout, Linear, Module, zeros, type Initializer } from '../../nn/index.js';
+import { dropout, zeros, type Initializer } from '../../nn/index.js';
 import type { AuxiliaryLoss, FeedForwardContext } from '../feed-forward.js';
 import type { Kind } from '../kind.js';
 import { balanceLoss, entropyLoss, routerZLoss, type BalanceForm } from '../losses.js';
 import { balanceForm, coefficient, group, rate } from '../options.js';
 import type { Router, RouterModule, Routing } from '../router.js';
 import { classifierInitializer, type SparseLayerSizes } from '../sizes.js';
+import { ClassifierRouter } from './classifier-router.js';
 
 /** Settings of {@link SoftmaxTopKRouter}. */
 export interface SoftmaxTopKOptions {
@@ -60,26 +61,13 @@ export interface SoftmaxTopKOptions {
 }
 
 /** `p = softmax(W_r x)`; the k most probable experts, weighted by their probabilities. */
-export class SoftmaxTopKRouter extends Module implements Router {
-  readonly classifier: Linear;
-
+export class SoftmaxTopKRouter extends ClassifierRouter implements Router {
   constructor(
     private readonly options: SoftmaxTopKOptions,
     initializer: Initializer,
     biasInitializer: Initializer = zeros,
   ) {
-    super();
-    this.classifier = new Linear(options.hiddenSize, options.numExperts, initializer, {
-      bias: options.bias === true && biasInitializer,
-    });
-  }
-
-  get numExperts(): number {
-    return this.options.numExperts;
-  }
-
-  get topK(): number {
-    return this.options.topK;
+    super(options, initializer, options.bias ? biasInitializer : undefined);
   }
 
   route(hidden: Tensor, context: FeedForwardContext): Routing {

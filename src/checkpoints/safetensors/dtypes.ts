@@ -49,12 +49,21 @@ export type StoredArray =
   | BigInt64Array
   | BigUint64Array;
 
-/** A tensor with a name. `data` is a view and is never copied as a whole; it holds `shape` elements of `dtype`. */
-export interface NamedTensor {
+/** What a file says of a tensor. */
+export interface TensorInfo {
   readonly name: string;
   readonly dtype: StoredDType;
   readonly shape: readonly number[];
+}
+
+/** A tensor with a name. `data` is a view and is never copied as a whole; it holds `shape` elements of `dtype`. */
+export interface NamedTensor extends TensorInfo {
   readonly data: StoredArray;
+}
+
+/** A tensor whose data is asked for when its turn to be written comes, and may be dropped after. */
+export interface PlannedTensor extends TensorInfo {
+  data(): StoredArray | Promise<StoredArray>;
 }
 
 const names = new Set<string>(Object.keys(storedDTypes));

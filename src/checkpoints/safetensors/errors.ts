@@ -24,6 +24,10 @@
  * | `target` | the given array does not fit the tensor |
  * | `memory` | the tensor is larger than a typed array can be |
  * | `tensor` | a tensor to write contradicts itself, or its name is taken |
+ * | `index` | an index of shards that is not of the form that Hugging Face writes, or contradicts itself |
+ * | `shard` | a shard lies outside the folder, is missing, or does not hold the tensors that the index says |
+ * | `exists` | weights would be written over others |
+ * | `convert` | the element type cannot be turned into the wanted one |
  */
 export type SafetensorsErrorCode =
   | 'open'
@@ -44,7 +48,11 @@ export type SafetensorsErrorCode =
   | 'missing'
   | 'target'
   | 'memory'
-  | 'tensor';
+  | 'tensor'
+  | 'index'
+  | 'shard'
+  | 'exists'
+  | 'convert';
 
 /** A safetensors file that cannot be read or written; the message is one line that names the file and the tensor. */
 export class SafetensorsError extends Error {

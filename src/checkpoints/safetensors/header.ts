@@ -13,8 +13,9 @@ import {
   isStoredDType,
   rankOf,
   storedDTypes,
-  type NamedTensor,
+  type StoredArray,
   type StoredDType,
+  type TensorInfo,
 } from './dtypes.js';
 import { quote, SafetensorsError } from './errors.js';
 import { Scanner } from './scanner.js';
@@ -26,10 +27,7 @@ export const MAX_HEADER_BYTES = 100_000_000;
 export const MAX_RANK = 64;
 
 /** Where a tensor lies. */
-export interface TensorEntry {
-  readonly name: string;
-  readonly dtype: StoredDType;
-  readonly shape: readonly number[];
+export interface TensorEntry extends TensorInfo {
   /** First byte, counted from the start of the data. */
   readonly begin: number;
   /** Byte after the last. */
@@ -144,10 +142,10 @@ function checkLayout(entries: readonly TensorEntry[], dataBytes: number, file: s
 }
 
 /** A header to write, with the tensors in the order in which they must follow. */
-export interface PlannedFile {
+export interface PlannedFile<Tensor extends TensorInfo> {
   /** Length, JSON and padding to 8 bytes. */
   readonly head: Uint8Array;
-  readonly tensors: readonly NamedTensor[];
+  readonly tensors: readonly Tensor[];
   /** Bytes of the whole file. */
   readonly bytes: number;
 }
@@ -156,16 +154,14 @@ export interface PlannedFile {
  * Lays a file out: widest element type first, then by the bytes of the name, as the reference implementation does.
  * Metadata is sorted by key, so that equal content gives equal bytes.
  *
- * @throws SafetensorsError (`tensor`) for two tensors of one name, or one whose data is not what its shape says.
+ * @throws SafetensorsError (`tensor`) for two tensors of one name, or a shape or name that cannot be stored.
  */
-export function planFile(
-  tensors: Iterable<NamedTensor>,
+export function planFile<Tensor extends TensorInfo>(
+  tensors: Iterable<Tensor>,
   metadata: Iterable<readonly [string, string]>,
   file: string,
-): PlannedFile {
-  const sorted = [...tensors].sort(
-    (a, b) => rankOf(b.dtype) - rankOf(a.dtype) || compareBytes(a.name, b.name),
-  );
+): PlannedFile<Tensor> {
+  const sorted = inStoredOrder(tensors);
   const parts: string[] = [];
   const texts = [...metadata].sort(([a], [b]) => compareBytes(a, b));
   if (texts.length > 0) {
@@ -175,11 +171,11 @@ export function planFile(
   let at = 0;
   const names = new Set<string>(['__metadata__']);
   for (const tensor of sorted) {
-    checkTensor(tensor, file);
-    const { name, dtype, shape, data } = tensor;
+    const bytes = bytesOfTensor(tensor, file);
+    const { name, dtype, shape } = tensor;
     if (names.has(name)) throw new SafetensorsError('tensor', file, `the name ${quote(name)} is taken`);
     names.add(name);
-    const end = at + data.byteLength;
+    const end = at + bytes;
     parts.push(
       `${jsonString(name, file)}:{"dtype":"${dtype}","shape":[${shape.join(',')}],"data_offsets":[${at},${end}]}`,
     );
@@ -195,19 +191,47 @@ export function planFile(
   return { head, tensors: sorted, bytes: head.length + at };
 }
 
-function checkTensor({ name, dtype, shape, data }: NamedTensor, file: string): void {
+/** Tensors in the order in which files hold them: widest element type first, then by the bytes of the name. */
+export function inStoredOrder<Tensor extends TensorInfo>(tensors: Iterable<Tensor>): Tensor[] {
+  return [...tensors]
+    .map((tensor) => ({ tensor, name: Buffer.from(tensor.name) }))
+    .sort(
+      (a, b) => rankOf(b.tensor.dtype) - rankOf(a.tensor.dtype) || Buffer.compare(a.name, b.name),
+    )
+    .map(({ tensor }) => tensor);
+}
+
+/**
+ * Bytes that a tensor takes in a file.
+ * @throws SafetensorsError (`tensor`) if there can be no such tensor.
+ */
+export function bytesOfTensor({ name, dtype, shape }: TensorInfo, file: string): number {
+  const bits = elementsOf(shape) * storedDTypes[dtype].bits;
+  const isShape = shape.length <= MAX_RANK && shape.every((size) => Number.isSafeInteger(size) && size >= 0);
+  if (!isShape || !Number.isSafeInteger(bits) || bits % 8 !== 0)
+    throw new SafetensorsError(
+      'tensor',
+      file,
+      `tensor ${quote(name)} cannot be ${dtype} [${shape.join(', ')}]`,
+    );
+  return bits / 8;
+}
+
+/**
+ * Makes sure that data is what a tensor says of itself.
+ * @throws SafetensorsError (`tensor`)
+ */
+export function checkData(info: TensorInfo, data: StoredArray, file: string): void {
+  const { name, dtype, shape } = info;
   const fail = (reason: string): never => {
     throw new SafetensorsError('tensor', file, `tensor ${quote(name)} ${reason}`);
   };
-  if (shape.length > MAX_RANK || !shape.every((size) => Number.isSafeInteger(size) && size >= 0))
-    fail(`cannot have the shape [${shape.join(', ')}]`);
-  const { array, bits } = storedDTypes[dtype];
+  const { array } = storedDTypes[dtype];
   if (!(data instanceof array))
     fail(`is ${dtype}, which is held by a ${array.name}, not a ${data.constructor.name}`);
-  if (elementsOf(shape) * bits !== data.byteLength * 8)
-    fail(
-      `has ${data.byteLength} bytes, but ${dtype} [${shape.join(', ')}] takes ${(elementsOf(shape) * bits) / 8}`,
-    );
+  const bytes = bytesOfTensor(info, file);
+  if (bytes !== data.byteLength)
+    fail(`has ${data.byteLength} bytes, but ${dtype} [${shape.join(', ')}] takes ${bytes}`);
 }
 
 function jsonString(text: string, file: string): string {

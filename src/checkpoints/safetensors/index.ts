@@ -7,8 +7,10 @@ export {
   isStoredDType,
   storedDTypes,
   type NamedTensor,
+  type PlannedTensor,
   type StoredArray,
   type StoredDType,
+  type TensorInfo,
 } from './dtypes.js';
 export { quote, SafetensorsError, type SafetensorsErrorCode } from './errors.js';
 export type { TensorEntry } from './header.js';

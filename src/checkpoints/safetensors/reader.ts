@@ -87,6 +87,11 @@ export class SafetensorsFile {
     }
   }
 
+  /** The same path, by the name that every source of tensors has for it. */
+  get location(): string {
+    return this.path;
+  }
+
   /** Tensors by name, in the order of their bytes. */
   get tensors(): ReadonlyMap<string, TensorEntry> {
     return this.header.tensors;

@@ -5,5 +5,6 @@
 export { createSynced, replaceFile, syncFolder, temporaryName } from './atomic-file.js';
 export { digestFile, HashingWriter, type FileDigest } from './hashing-file.js';
 export { encodeJson, type JsonObject, type JsonValue } from './json.js';
+export * from './compressed/index.js';
 export * from './safetensors/index.js';
 export { explain, systemCode } from './system-error.js';

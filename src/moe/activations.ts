@@ -10,14 +10,19 @@ export interface Activation {
   readonly gated: boolean;
 }
 
-/** By name: `relu`, `gelu` (exact), `geluTanh` (GPT-2), `silu`, and the gated `swiglu`, `geglu`. */
+/**
+ * By name: `relu`, `gelu` (exact), `geluTanh` (GPT-2), `silu`, and the gated `reglu`, `swiglu`, `geglu`, `gegluTanh`
+ * (T5 v1.1).
+ */
 export const activations = {
   relu: { apply: relu, gated: false },
   gelu: { apply: gelu, gated: false },
   geluTanh: { apply: geluTanh, gated: false },
   silu: { apply: silu, gated: false },
+  reglu: { apply: relu, gated: true },
   swiglu: { apply: silu, gated: true },
   geglu: { apply: gelu, gated: true },
+  gegluTanh: { apply: geluTanh, gated: true },
 } as const satisfies Record<string, Activation>;
 
 /** A key of {@link activations}. */

@@ -171,12 +171,13 @@ describe('layers made from options', () => {
 });
 
 describe('the dense layer', () => {
-  test.each(['relu', 'geluTanh', 'swiglu', 'geglu'] as const)('equals one expert: %s', async (activation) => {
+  const functions = ['relu', 'geluTanh', 'reglu', 'swiglu', 'geglu', 'gegluTanh'] as const;
+  test.each(functions)('equals one expert: %s', async (activation) => {
     const [hiddenSize, intermediateSize] = [3, 5];
     const options = { hiddenSize, intermediateSize, activation, bias: true };
     const dense = new DenseFeedForward(options, normal(1), normal(1));
     const parameters = nameParameters(dense, 'float64');
-    const gated = activation === 'swiglu' || activation === 'geglu';
+    const gated = activation.includes('glu');
     expect([...parameters.keys()]).toEqual([
       ...(gated ? ['gate.weight', 'gate.bias'] : []),
       ...['up.weight', 'up.bias', 'down.weight', 'down.bias'],

@@ -96,8 +96,10 @@ export const referenceActivation: Readonly<Record<ActivationName, (x: number) =>
   gelu,
   geluTanh: (x) => 0.5 * x * (1 + Math.tanh(cubic(x))),
   silu: (x) => x * sigmoid(x),
+  reglu: (x) => Math.max(x, 0),
   swiglu: (x) => x * sigmoid(x),
   geglu: gelu,
+  gegluTanh: (x) => 0.5 * x * (1 + Math.tanh(cubic(x))),
 };
 
 /** One expert on one row: `W_down f(W_up x + b_up) + b_down`, or gated. */

@@ -30,6 +30,9 @@ dispatchConformance(
   subject('capacity, tight, per sequence', { capacityFactor: 1, minimumCapacity: 1, group: 'sequence' }),
 );
 dispatchConformance(subject('capacity, starving', { capacityFactor: 0.5, minimumCapacity: 1 }));
+dispatchConformance(
+  subject('capacity, 2 places a sequence', { capacityFactor: 1, capacity: 2, group: 'sequence' }, () => 2),
+);
 
 describe('who is dropped, counted by hand', () => {
   const to = (...experts: number[]): number[][] => experts.map((expert) => [expert]);
@@ -98,6 +101,20 @@ describe('who is dropped, counted by hand', () => {
     await expectScene(dispatch, { experts, numExperts: 4, training: false });
   });
 
+  test('a fixed number of places, in training and evaluation, whatever the size of a sequence', async () => {
+    // Hugging Face's expert_capacity 3: token priority by sequence, no minimum of 4.
+    const experts = to(0, 0, 0, 0, 1, 0, 1, 1, 1, 1, 1, 0);
+    const fixed = subject('', { capacityFactor: 9, capacity: 3, group: 'sequence' }, () => 3);
+    const dropped = fixed
+      .kept({ experts, numExperts: 2, batchSize: 2 })
+      .flatMap(([kept], i) => (kept ? [] : [i]));
+    expect(dropped).toEqual([3, 5, 9, 10]);
+    await expectScene(fixed, { experts, numExperts: 2, batchSize: 2, training: true });
+    await expectScene(fixed, { experts, numExperts: 2, batchSize: 2, training: false });
+    // One token a sequence, as in decoding: nobody overflows.
+    await expectScene(fixed, { experts: to(1, 1, 1, 1, 1), numExperts: 2, batchSize: 5 });
+  });
+
   test('four places at least, unless told otherwise', async () => {
     // 6 tokens, 6 experts: a share is one place.
     const experts = to(5, 5, 5, 5, 5, 5);
@@ -110,6 +127,13 @@ describe('who is dropped, counted by hand', () => {
       { experts, numExperts: 6 },
     );
   });
+});
+
+test('a fixed number of places can run out whatever the factor: second choices may depend on later tokens', () => {
+  const options: CapacityOptions = { capacityFactor: 4, capacity: 64 };
+  expect(new CapacityDispatch(options).leak(2, 4)).toContain('without capacity 64, evalCapacityFactor 2');
+  expect(new CapacityDispatch(options).leak(1, 4)).toBeUndefined();
+  expect(new CapacityDispatch({ capacityFactor: 4 }).leak(2, 4)).toBeUndefined();
 });
 
 test.each([

@@ -42,6 +42,11 @@ import type { SparseLayerSizes } from '../sizes.js';
 export interface CapacityOptions {
   /** Places per expert as a multiple of an even share; Switch trains with 1.25. */
   readonly capacityFactor: number;
+  /**
+   * This many places per expert and group whatever the group's size, in place of factors and minimum: Hugging Face's
+   * `expert_capacity`, with groups of one sequence.
+   */
+  readonly capacity?: number | undefined;
   /** The same outside training; Switch evaluates with 2. */
   readonly evalCapacityFactor?: number;
   /** Places an expert has at least; 4 in the reference code. */
@@ -76,11 +81,14 @@ export class CapacityDispatch implements Dispatch {
 
   /** First choices of later tokens take places before second choices of earlier ones, unless nobody can overflow. */
   leak(topK: number, numExperts: number): string | undefined {
-    const { capacityFactor, evalCapacityFactor = capacityFactor } = this.options;
+    const { capacityFactor, evalCapacityFactor = capacityFactor, capacity } = this.options;
     const enough = numExperts / topK;
-    return topK === 1 || evalCapacityFactor >= enough
-      ? undefined
-      : `first choices of later tokens take places before second choices of earlier ones; evalCapacityFactor ${enough} drops nobody`;
+    if (topK === 1 || (capacity === undefined && evalCapacityFactor >= enough)) return undefined;
+    const remedy =
+      capacity === undefined
+        ? `evalCapacityFactor ${enough} drops nobody`
+        : `without capacity ${capacity}, evalCapacityFactor ${enough} drops nobody`;
+    return `first choices of later tokens take places before second choices of earlier ones; ${remedy}`;
   }
 
   dispatch(
@@ -93,12 +101,16 @@ export class CapacityDispatch implements Dispatch {
       capacityFactor,
       evalCapacityFactor = capacityFactor,
       minimumCapacity = 4,
+      capacity: fixed,
       group = 'batch',
     } = this.options;
     const [tokens, topK] = experts.shape as [number, number];
     const groups = group === 'sequence' ? context.batchSize : 1;
     const factor = context.training ? capacityFactor : evalCapacityFactor;
-    const capacity = expertCapacity(tokens / groups, topK, numExperts, factor, minimumCapacity);
+    const capacity =
+      fixed === undefined
+        ? expertCapacity(tokens / groups, topK, numExperts, factor, minimumCapacity)
+        : Math.min(fixed, tokens / groups);
 
     const queue = positionsInQueue(experts, numExperts, groups, context.tokenMask);
     const fits = less(queue, capacity);
@@ -165,6 +177,8 @@ const schema = z.strictObject({
   capacityFactor: z.number().positive().default(1.25),
   evalCapacityFactor: z.number().positive().default(2),
   minimumCapacity: z.int().min(1).default(4),
+  /** Places per expert and group in place of the three above (Hugging Face's `expert_capacity`). */
+  capacity: z.int().min(1).optional(),
   group,
 });
 

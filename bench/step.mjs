@@ -52,6 +52,7 @@ async function layerAlone() {
     outputInitialization: rule,
     layerIndex: 0,
     sparseIndex: 0,
+    numStackSparseLayers: sizes.numLayers,
     numSparseLayers: sizes.numLayers,
     routers: new RouterPool(),
   });

@@ -3,7 +3,7 @@
  * @module
  */
 import { z } from 'zod';
-import { activationSchema, sparseSchema } from '../moe/index.js';
+import { activationSchema, placementProblem, sparseSchema } from '../moe/index.js';
 import { initializationSchema } from './language-model-options.js';
 
 const size = z.int().min(1);
@@ -35,6 +35,8 @@ export const encoderDecoderSchema = z
     /** `relative`: one table a stack, read by the self-attention of all its blocks (T5). */
     positions: z.enum(['relative', 'learned', 'sinusoidal', 'none']).default('relative'),
     norm: z.enum(['rms', 'layer']).default('rms'),
+    /** What norms add before the root; 1e-6 for `rms` and 1e-5 for `layer` when absent. */
+    normEpsilon: z.number().positive().optional(),
     bias: z.boolean().default(false),
     /** Factor on attention scores; 1 / √headSize when null. T5 uses 1. */
     attentionScale: z.number().positive().nullable().default(null),
@@ -53,7 +55,7 @@ export const encoderDecoderSchema = z
     /** On attention probabilities; expensive, so off unless asked for. */
     attentionDropout: rate.default(0),
     initialization: initializationSchema.prefault({}),
-    /** Sparse layers, placed alike in encoder and decoder. Absent or null: a dense model. */
+    /** Sparse layers; `every` places them alike in encoder and decoder. Absent or null: a dense model. */
     sparse: sparseSchema.nullable().default(null),
   })
   .superRefine((options, context) => {
@@ -69,12 +71,8 @@ export const encoderDecoderSchema = z
     if (positions === 'sinusoidal' && hiddenSize % 2 !== 0) {
       refuse(['hiddenSize'], `sinusoidal positions need an even hiddenSize, not ${hiddenSize}`);
     }
-    if (sparse && sparse.every > Math.max(numEncoderLayers, numDecoderLayers)) {
-      refuse(
-        ['sparse', 'every'],
-        `every ${sparse.every} is more than the ${Math.max(numEncoderLayers, numDecoderLayers)} layers of a stack: no layer would be sparse`,
-      );
-    }
+    const problem = sparse && placementProblem(sparse, [numEncoderLayers, numDecoderLayers]);
+    if (problem) refuse(['sparse', problem.key], problem.message);
   });
 
 /** Options with the vocabulary known. */

@@ -59,7 +59,7 @@ export class EncoderDecoderStack extends Module {
     private readonly firstLayer: number,
   ) {
     super();
-    const { hiddenSize, positions, initialization, norm } = options;
+    const { hiddenSize, positions, initialization } = options;
     this.position =
       positions === 'learned'
         ? new Embedding(this.maxTime, hiddenSize, normal(initialization.embedding))
@@ -68,7 +68,7 @@ export class EncoderDecoderStack extends Module {
           : undefined;
     const routers = new RouterPool();
     this.blocks = Array.from({ length: this.numLayers }, (_, index) => this.createBlock(index, routers));
-    this.norm = createNorm(norm, hiddenSize);
+    this.norm = createNorm(this.options, hiddenSize);
   }
 
   /** Most tokens that this side takes. */
@@ -90,7 +90,7 @@ export class EncoderDecoderStack extends Module {
   }
 
   private createBlock(index: number, routers: RouterPool): EncoderDecoderBlock {
-    const { hiddenSize, numHeads, bias, initialization, norm, dropout: rate } = this.options;
+    const { hiddenSize, numHeads, bias, initialization, dropout: rate } = this.options;
     const headSize = this.options.headSize ?? hiddenSize / numHeads;
     const attention = (): Attention =>
       new Attention(
@@ -101,15 +101,15 @@ export class EncoderDecoderStack extends Module {
     const selfAttention = attention();
     const cross =
       this.side === 'decoder'
-        ? { crossAttentionNorm: createNorm(norm, hiddenSize), crossAttention: attention() }
+        ? { crossAttentionNorm: createNorm(this.options, hiddenSize), crossAttention: attention() }
         : undefined;
     const feedForward = this.createFeedForward(index, routers);
     return new EncoderDecoderBlock(
       {
-        selfAttentionNorm: createNorm(norm, hiddenSize),
+        selfAttentionNorm: createNorm(this.options, hiddenSize),
         selfAttention,
         cross,
-        feedForwardNorm: feedForward.ownsResidual ? undefined : createNorm(norm, hiddenSize),
+        feedForwardNorm: feedForward.ownsResidual ? undefined : createNorm(this.options, hiddenSize),
         feedForward,
       },
       rate,
@@ -125,13 +125,15 @@ export class EncoderDecoderStack extends Module {
       numLayers: this.numLayers,
       outputInitialization: this.outputInitialization(),
       layerIndex: index,
-      sparseIndex: sparse ? Math.floor(index / sparse.every) : 0,
+      sparseIndex: sparse ? countSparseBlocks(sparse, index, this.firstLayer) : 0,
+      numStackSparseLayers: sparse ? countSparseBlocks(sparse, this.numLayers, this.firstLayer) : 0,
       numSparseLayers: sparse
-        ? countSparseBlocks(sparse, numEncoderLayers) + countSparseBlocks(sparse, numDecoderLayers)
+        ? countSparseBlocks(sparse, numEncoderLayers) +
+          countSparseBlocks(sparse, numDecoderLayers, numEncoderLayers)
         : 0,
       routers,
     };
-    if (sparse && isSparseBlock(sparse, index)) return createSparseLayer(sparse, sizes);
+    if (sparse && isSparseBlock(sparse, index, this.firstLayer)) return createSparseLayer(sparse, sizes);
     return new DenseFeedForward(
       { ...sizes, dropout: options.activationDropout ?? options.dropout },
       weightInitializer(sizes.initialization, sizes.hiddenSize),

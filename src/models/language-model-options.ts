@@ -3,7 +3,7 @@
  * @module
  */
 import { z } from 'zod';
-import { activationSchema, sparseSchema } from '../moe/index.js';
+import { activationSchema, placementProblem, sparseSchema } from '../moe/index.js';
 
 const size = z.int().min(1);
 const rate = z.number().min(0).lt(1);
@@ -19,6 +19,12 @@ export const initializationSchema = z.strictObject({
   scaleOutputsByDepth: z.boolean().default(false),
   /** σ of the embedding table. */
   embedding: z.number().positive().default(0.02),
+});
+
+/** Settings of rotary positions. */
+const rotarySchema = z.strictObject({
+  /** θ of the angles t · θ^(−2i / headSize). */
+  base: z.number().positive().default(10_000),
 });
 
 /** Options of {@link LanguageModel}, as they stand in a recipe. */
@@ -44,6 +50,8 @@ export const languageModelSchema = z
      * keys for exactly the `memoryLength` steps before each token (ACMoE's backbone).
      */
     positions: z.enum(['rotary', 'learned', 'relative', 'none', 'transformerXL', 'span']).default('rotary'),
+    /** Settings of `rotary` positions. */
+    rotary: rotarySchema.optional(),
     /**
      * Tokens before a segment whose states are kept, without a gradient, while training; contextLength when absent. 0
      * turns the memory of `transformerXL` off.
@@ -54,12 +62,16 @@ export const languageModelSchema = z
     /** Whether `transformerXL` learns the factor on its scores, which starts at 1 / √headSize; true when absent. */
     learnedAttentionScale: z.boolean().optional(),
     norm: z.enum(['rms', 'layer']).default('rms'),
+    /** What norms add before the root; 1e-6 for `rms` and 1e-5 for `layer` when absent. */
+    normEpsilon: z.number().positive().optional(),
     /**
      * `pre`: h + f(norm(h)), and a last norm before the output. `post`: norm(h + f(h)). `postDouble`: around the
      * feed-forward layer norm(h + norm(h + f(h))), as ACMoE.
      */
     blockNorm: z.enum(['pre', 'post', 'postDouble']).default('pre'),
     bias: z.boolean().default(false),
+    /** Biases of attention: on all four projections, on queries, keys and values only (Qwen2), or none; as `bias` when absent. */
+    attentionBias: z.enum(['all', 'inputs', 'none']).optional(),
     /** Biases of dense feed-forward layers; as `bias` when absent. */
     feedForwardBias: z.boolean().optional(),
     tieEmbeddings: z.boolean().default(true),
@@ -102,13 +114,10 @@ export const languageModelSchema = z
         `numHeads ${numHeads} is not divisible by numKeyValueHeads ${numKeyValueHeads}`,
       );
     }
-    if (sparse && sparse.every > numLayers) {
-      refuse(
-        'sparse.every',
-        `every ${sparse.every} is more than numLayers ${numLayers}: no layer would be sparse`,
-      );
-    }
+    const problem = sparse && placementProblem(sparse, [numLayers]);
+    if (problem) refuse(`sparse.${problem.key}`, problem.message);
     refuseUnfitMemory(options, refuse);
+    refuseUnfitAttention(options, refuse);
     if (options.blockNorm !== 'pre' && sparse?.kind === 'stratified') {
       refuse(
         'blockNorm',
@@ -164,6 +173,25 @@ function refuseUnfitMemory(
       'evaluationMemoryLength',
       'span positions look back as far outside training as in it: leave evaluationMemoryLength out',
     );
+  }
+}
+
+function refuseUnfitAttention(
+  {
+    positions,
+    attentionBias,
+    rotary,
+  }: Readonly<{ positions: string; attentionBias?: unknown; rotary?: unknown }>,
+  refuse: (path: string, message: string) => void,
+): void {
+  if (rotary !== undefined && positions !== 'rotary') {
+    refuse(
+      'rotary',
+      `${positions} positions have no rotary settings: leave rotary out, or use rotary positions`,
+    );
+  }
+  if (attentionBias !== undefined && (positions === 'transformerXL' || positions === 'span')) {
+    refuse('attentionBias', `${positions} positions have attention of their own: leave attentionBias out`);
   }
 }
 

@@ -85,7 +85,7 @@ export class LanguageModel extends Module {
     this.position = this.createPositions();
     const routers = new RouterPool();
     this.blocks = Array.from({ length: options.numLayers }, (_, index) => this.createBlock(index, routers));
-    this.norm = options.blockNorm === 'pre' ? createNorm(options.norm, hiddenSize) : undefined;
+    this.norm = options.blockNorm === 'pre' ? createNorm(options, hiddenSize) : undefined;
     this.head = options.tieEmbeddings ? undefined : this.createHead();
   }
 
@@ -138,7 +138,7 @@ export class LanguageModel extends Module {
   }
 
   private createBlock(index: number, routers: RouterPool): TransformerBlock {
-    const { hiddenSize, norm, blockNorm, dropout: rate } = this.options;
+    const { hiddenSize, blockNorm, dropout: rate } = this.options;
     const feedForward = this.createFeedForward(index, routers);
     if (feedForward.ownsResidual && blockNorm !== 'pre') {
       throw new RangeError(
@@ -147,11 +147,11 @@ export class LanguageModel extends Module {
     }
     return new TransformerBlock(
       {
-        attentionNorm: createNorm(norm, hiddenSize),
+        attentionNorm: createNorm(this.options, hiddenSize),
         attention: this.createAttention(),
-        feedForwardNorm: feedForward.ownsResidual ? undefined : createNorm(norm, hiddenSize),
+        feedForwardNorm: feedForward.ownsResidual ? undefined : createNorm(this.options, hiddenSize),
         feedForward,
-        innerNorm: blockNorm === 'postDouble' ? createNorm(norm, hiddenSize) : undefined,
+        innerNorm: blockNorm === 'postDouble' ? createNorm(this.options, hiddenSize) : undefined,
       },
       blockNorm,
       rate,
@@ -159,7 +159,8 @@ export class LanguageModel extends Module {
   }
 
   private createAttention(): AttentionLayer & Module {
-    const { hiddenSize, numHeads, numKeyValueHeads = numHeads, bias, positions } = this.options;
+    const { hiddenSize, numHeads, numKeyValueHeads = numHeads, positions } = this.options;
+    const { bias, attentionBias = bias ? 'all' : 'none' } = this.options;
     const sizes = { hiddenSize, numHeads, headSize: this.headSize, bias };
     const weight = weightInitializer(this.weightRule(), hiddenSize);
     const output = weightInitializer(this.outputInitialization(), numHeads * this.headSize);
@@ -170,20 +171,24 @@ export class LanguageModel extends Module {
       }
       case 'span':
         return new SpanAttention(sizes, weight, output);
-      default:
-        return new Attention({ ...sizes, numKeyValueHeads }, weight, output);
+      default: {
+        const biases = { bias: attentionBias !== 'none', outputBias: attentionBias === 'all' };
+        return new Attention({ ...sizes, ...biases, numKeyValueHeads }, weight, output);
+      }
     }
   }
 
   private createFeedForward(layerIndex: number, routers: RouterPool): FeedForward {
     const { sparse, ...options } = this.options;
+    const numSparseLayers = sparse ? countSparseBlocks(sparse, options.numLayers) : 0;
     const sizes: LayerSizes = {
       ...options,
       initialization: this.weightRule(),
       outputInitialization: this.outputInitialization(),
       layerIndex,
-      sparseIndex: sparse ? Math.floor(layerIndex / sparse.every) : 0,
-      numSparseLayers: sparse ? countSparseBlocks(sparse, options.numLayers) : 0,
+      sparseIndex: sparse ? countSparseBlocks(sparse, layerIndex) : 0,
+      numStackSparseLayers: numSparseLayers,
+      numSparseLayers,
       routers,
     };
     if (sparse && isSparseBlock(sparse, layerIndex)) return createSparseLayer(sparse, sizes);
@@ -290,7 +295,10 @@ export class LanguageModel extends Module {
     const past = memory.visible ?? (mask && length > 0 ? fill(hidden.dtype, [batch, length], 1) : undefined);
     const keyMask = past ? concat([past, mask ?? visibleTokens(hidden)], 1) : mask;
     const shared = { causal: true, dropoutRate, keyMask };
-    if (positions === 'rotary') return { ...shared, rotary: rotaryTables(time, this.headSize, hidden.dtype) };
+    if (positions === 'rotary') {
+      const { base } = this.options.rotary ?? {};
+      return { ...shared, rotary: rotaryTables(time, this.headSize, hidden.dtype, base) };
+    }
     if (positions === 'transformerXL')
       return { ...shared, relativePositions: sinusoidTable(length + time, hiddenSize, hidden.dtype) };
     if (this.position instanceof SpanPositions)

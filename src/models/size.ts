@@ -104,13 +104,16 @@ function languageModelBlocks({ options, blocks, memoryLengths }: LanguageModel):
 
 function encoderDecoderBlocks({ options, encoder, decoder }: EncoderDecoder): SizedBlock[] {
   const { sparse, contextLength, targetLength = contextLength } = options;
-  const sized = (stack: typeof encoder, visibleKeys: number): SizedBlock[] =>
+  const sized = (stack: typeof encoder, firstLayer: number, visibleKeys: number): SizedBlock[] =>
     stack.blocks.map(({ feedForward }, index) => ({
       feedForward,
-      isSparse: isSparse(sparse, index),
+      isSparse: isSparse(sparse, index, firstLayer),
       attentionFlops: attentionProducts(options) * visibleKeys,
     }));
-  return [...sized(encoder, contextLength), ...sized(decoder, targetLength / 2 + contextLength)];
+  return [
+    ...sized(encoder, 0, contextLength),
+    ...sized(decoder, options.numEncoderLayers, targetLength / 2 + contextLength),
+  ];
 }
 
 /** Operations of one query with one key: score and value, and a score for the distance where positions are relative keys. */
@@ -119,6 +122,6 @@ function attentionProducts({ numHeads, hiddenSize, headSize, positions }: ModelO
   return 2 * products * numHeads * (headSize ?? hiddenSize / numHeads);
 }
 
-function isSparse(sparse: ModelOptions['sparse'], index: number): boolean {
-  return sparse !== null && isSparseBlock(sparse, index);
+function isSparse(sparse: ModelOptions['sparse'], index: number, firstLayer = 0): boolean {
+  return sparse !== null && isSparseBlock(sparse, index, firstLayer);
 }

@@ -31,11 +31,11 @@ class Square extends Module implements FeedForward {
 function create(blockNorm: BlockNorm, rate: number): TransformerBlock {
   return new TransformerBlock(
     {
-      attentionNorm: createNorm('layer', size),
+      attentionNorm: createNorm({ norm: 'layer' }, size),
       attention: new SumAttention(),
-      feedForwardNorm: createNorm('layer', size),
+      feedForwardNorm: createNorm({ norm: 'layer' }, size),
       feedForward: new Square(),
-      innerNorm: blockNorm === 'postDouble' ? createNorm('layer', size) : undefined,
+      innerNorm: blockNorm === 'postDouble' ? createNorm({ norm: 'layer' }, size) : undefined,
     },
     blockNorm,
     rate,

@@ -16,9 +16,12 @@ import {
 /** Either kind of normalisation. */
 export type Norm = RMSNorm | LayerNorm;
 
-/** Makes a normalisation layer. */
-export function createNorm(kind: 'rms' | 'layer', size: number): Norm {
-  return kind === 'rms' ? new RMSNorm(size) : new LayerNorm(size);
+/** Makes a normalisation layer; `epsilon` is that of its class when absent. */
+export function createNorm(
+  { norm, normEpsilon }: { readonly norm: 'rms' | 'layer'; readonly normEpsilon?: number | undefined },
+  size: number,
+): Norm {
+  return norm === 'rms' ? new RMSNorm(size, normEpsilon) : new LayerNorm(size, normEpsilon);
 }
 
 /** Where a block normalises. */

@@ -19,14 +19,50 @@ export const sparseSchema = z.preprocess(
 /** Parsed form of {@link sparseSchema}. */
 export type SparseOptions = z.infer<typeof sparseSchema>;
 
-/** Whether a block of the model is sparse: the last of every group of `every`, as in the reference code. */
-export function isSparseBlock({ every }: Pick<SparseOptions, 'every'>, index: number): boolean {
-  return index % every === every - 1;
+/** Which blocks are sparse. */
+export type SparsePlacement = Pick<SparseOptions, 'every' | 'layers'>;
+
+/**
+ * Whether a block of the model is sparse: one of the listed, or the last of every group of `every`, as in the reference
+ * code.
+ *
+ * @param index of the block in its stack.
+ * @param firstLayer index of the stack's first block among all blocks of the model, which lists count by.
+ */
+export function isSparseBlock({ every, layers }: SparsePlacement, index: number, firstLayer = 0): boolean {
+  return layers ? layers.includes(firstLayer + index) : index % every === every - 1;
 }
 
-/** Sparse blocks among `numLayers`. */
-export function countSparseBlocks({ every }: Pick<SparseOptions, 'every'>, numLayers: number): number {
-  return Math.floor(numLayers / every);
+/** Sparse blocks among the first `numLayers` of a stack. */
+export function countSparseBlocks(placement: SparsePlacement, numLayers: number, firstLayer = 0): number {
+  return Array.from({ length: numLayers }, (_, index) => isSparseBlock(placement, index, firstLayer)).filter(
+    Boolean,
+  ).length;
+}
+
+/**
+ * What is wrong with a placement in a model of so many blocks; undefined when nothing is.
+ *
+ * @param numLayers blocks of each stack.
+ */
+export function placementProblem(
+  { every, layers }: SparsePlacement,
+  numLayers: readonly number[],
+): { readonly key: 'every' | 'layers'; readonly message: string } | undefined {
+  const total = numLayers.reduce((sum, count) => sum + count, 0);
+  const longest = Math.max(...numLayers);
+  if (!layers) {
+    if (every <= longest) return undefined;
+    const all = numLayers.length === 1 ? `numLayers ${longest}` : `the ${longest} layers of a stack`;
+    return { key: 'every', message: `every ${every} is more than ${all}: no layer would be sparse` };
+  }
+  const wrong = (message: string) => ({ key: 'layers', message }) as const;
+  if (every !== 1) return wrong(`layers and every ${every} both say which blocks are sparse; keep one`);
+  const beyond = layers.find((layer) => layer >= total);
+  if (beyond !== undefined) return wrong(`there is no block ${beyond}: the model has ${total}`);
+  if (layers.some((layer, at) => at > 0 && layer <= layers[at - 1]))
+    return wrong('list each block once, in order');
+  return undefined;
 }
 
 /** Builds the layer that the options describe. */

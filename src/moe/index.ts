@@ -59,6 +59,8 @@ export {
   countSparseBlocks,
   createSparseLayer,
   isSparseBlock,
+  placementProblem,
   sparseSchema,
   type SparseOptions,
+  type SparsePlacement,
 } from './config.js';

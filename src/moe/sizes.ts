@@ -22,6 +22,7 @@ export interface LayerSizes {
   readonly activation: ActivationName;
   readonly bias: boolean;
   readonly norm: 'rms' | 'layer';
+  readonly normEpsilon?: number | undefined;
   readonly initialization: WeightInitialization;
   /** Spread of the output projections, which some recipes scale by depth. */
   readonly outputInitialization: WeightInitialization;
@@ -33,6 +34,8 @@ export interface LayerSizes {
   readonly layerIndex: number;
   /** How many sparse layers of them come before this one. */
   readonly sparseIndex: number;
+  /** Sparse blocks among {@link numLayers}. */
+  readonly numStackSparseLayers: number;
   /** Sparse blocks of the whole model; those of encoder and decoder together. */
   readonly numSparseLayers: number;
   /** Dropout rate of the model. */

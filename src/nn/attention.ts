@@ -138,6 +138,8 @@ export interface AttentionSizes {
   readonly numKeyValueHeads: number;
   readonly headSize: number;
   readonly bias?: boolean;
+  /** A bias on the output projection; as `bias` when absent. */
+  readonly outputBias?: boolean;
 }
 
 /** What one call of {@link Attention.forward} may use. */
@@ -195,14 +197,14 @@ export class Attention extends Module implements AttentionLayer {
     outputWeight: Initializer = weight,
   ) {
     super();
-    const { hiddenSize, numHeads, numKeyValueHeads, headSize, bias = false } = sizes;
+    const { hiddenSize, numHeads, numKeyValueHeads, headSize, bias = false, outputBias = bias } = sizes;
     if (numHeads % numKeyValueHeads !== 0) {
       throw new RangeError(`numHeads ${numHeads} is not divisible by numKeyValueHeads ${numKeyValueHeads}`);
     }
     this.query = new Linear(hiddenSize, numHeads * headSize, weight, { bias });
     this.key = new Linear(hiddenSize, numKeyValueHeads * headSize, weight, { bias });
     this.value = new Linear(hiddenSize, numKeyValueHeads * headSize, weight, { bias });
-    this.output = new Linear(numHeads * headSize, hiddenSize, outputWeight, { bias });
+    this.output = new Linear(numHeads * headSize, hiddenSize, outputWeight, { bias: outputBias });
   }
 
   /** `[batch, time, hiddenSize]` → the same shape */

@@ -5,6 +5,7 @@
 import { join } from 'node:path';
 import { analyzeRouting, checkpointStability, trainingHistory } from '../analyze/index.js';
 import type { BatchSequence } from '../data/index.js';
+import { countSparseBlocks } from '../moe/index.js';
 import { sizeOfModel, type LanguageModelOptions } from '../models/index.js';
 import { loadModel, readMetrics } from '../train/index.js';
 import type { RunReport } from './report-data.js';
@@ -74,7 +75,7 @@ export async function reportRun(folder: string, options: ReportRunOptions): Prom
 function architectureOf({ numLayers, sparse }: LanguageModelOptions): string {
   const blocks = `${numLayers} ${numLayers === 1 ? 'block' : 'blocks'}`;
   if (!sparse) return `${blocks}, dense`;
-  const count = Math.floor(numLayers / sparse.every);
+  const count = countSparseBlocks(sparse, numLayers);
   const what =
     sparse.kind === 'experts'
       ? `${sparse.numExperts} experts, top ${sparse.topK}, ${sparse.router.kind}`

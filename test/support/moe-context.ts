@@ -36,6 +36,7 @@ export function layerSizes(
     numLayers: 3,
     layerIndex: 1,
     sparseIndex: 0,
+    numStackSparseLayers: 3,
     numSparseLayers: 3,
     dropout: 0,
     routers: new RouterPool(),

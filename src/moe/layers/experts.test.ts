@@ -123,8 +123,8 @@ test.each([
 
 test('adaptive clustering needs a sparse layer before it', () => {
   const options = { numExperts: 4, every: 2, router: { kind: 'adaptiveClustering' } };
-  expect(() => create(options, { layerIndex: 1, numLayers: 3 })).toThrow(
+  expect(() => create(options, { layerIndex: 1, numLayers: 3, numStackSparseLayers: 1 })).toThrow(
     'but there is only one: every 2 of 3 layers; set more numLayers, or a smaller every',
   );
-  expect(() => create(options, { layerIndex: 1, numLayers: 4 })).not.toThrow();
+  expect(() => create(options, { layerIndex: 1, numLayers: 4, numStackSparseLayers: 2 })).not.toThrow();
 });

@@ -9,7 +9,7 @@ import { dispatchKinds, dispatchSchema } from '../dispatch/index.js';
 import { bankKinds, expertsSchema } from '../experts/index.js';
 import type { FeedForward } from '../feed-forward.js';
 import { createKind, type Kind } from '../kind.js';
-import { size } from '../options.js';
+import { placement, size } from '../options.js';
 import { routerKinds, routerSchema } from '../routers/index.js';
 import { routerSharingSchema } from '../router-sharing.js';
 import type { LayerSizes, SparseLayerSizes } from '../sizes.js';
@@ -18,8 +18,7 @@ import { SparseLayer } from '../sparse-layer.js';
 const schema = z
   .strictObject({
     kind: z.literal('experts'),
-    /** Every n-th block is sparse, counted from the end of each group of n: 2 makes blocks 1, 3, 5 … sparse. */
-    every: size.default(1),
+    ...placement,
     numExperts: size,
     topK: size.default(1),
     /** Width inside one expert; the dense layers' width when absent. */
@@ -54,10 +53,11 @@ export const experts: Kind<typeof schema, LayerSizes, FeedForward & Module> = {
   schema,
   create(options, layer) {
     const { numExperts, topK, sharedIntermediateSize } = options;
-    if (options.router.kind === 'adaptiveClustering' && Math.floor(layer.numLayers / options.every) < 2) {
+    if (options.router.kind === 'adaptiveClustering' && layer.numStackSparseLayers < 2) {
       throw new RangeError(
         `adaptiveClustering reads the choices of the sparse layer before it, but there is only one: ` +
-          `every ${options.every} of ${layer.numLayers} layers; set more numLayers, or a smaller every`,
+          `${options.layers ? 'one' : `every ${options.every}`} of ${layer.numLayers} layers; ` +
+          `set ${options.layers ? 'more layers' : 'more numLayers, or a smaller every'}`,
       );
     }
     const sizes: SparseLayerSizes = {

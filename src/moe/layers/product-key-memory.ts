@@ -27,14 +27,13 @@ import { Linear, Module, normal, Parameter, uniform, weightInitializer } from '.
 import { moduleCost } from '../cost.js';
 import type { FeedForward, FeedForwardContext, FeedForwardOutput, TokenCost } from '../feed-forward.js';
 import type { Kind } from '../kind.js';
-import { size } from '../options.js';
+import { placement, size } from '../options.js';
 import type { LayerSizes } from '../sizes.js';
 
 const schema = z
   .strictObject({
     kind: z.literal('productKey'),
-    /** Every n-th block is a memory, counted from the end of each group of n. */
-    every: size.default(1),
+    ...placement,
     /** Sets of keys; all share the values. */
     heads: size.default(4),
     /** n keys per half: n² values. */

@@ -37,7 +37,7 @@ import type {
   TokenCost,
 } from '../feed-forward.js';
 import { createKind, type Kind } from '../kind.js';
-import { coefficient, size } from '../options.js';
+import { coefficient, placement, size } from '../options.js';
 import type { LayerSizes } from '../sizes.js';
 import { routingRecord } from '../sparse-layer.js';
 import { strataOffsets, visibleExperts, visitProbabilities } from './strata.js';
@@ -46,8 +46,7 @@ import { StratumGate, type GateDecision } from './stratum-gate.js';
 const schema = z
   .strictObject({
     kind: z.literal('stratified'),
-    /** Every n-th block is sparse, counted from the end of each group of n; the paper has 2. */
-    every: size.default(1),
+    ...placement,
     /** Experts of each stratum, first to last: `[4, 12]` is SMoE-4-12. */
     strata: z.array(size).min(1),
     /** Experts that a gate sends a token to. */
@@ -127,7 +126,9 @@ export class StratifiedLayer extends Module implements FeedForward {
         : {};
     const expertSizes = { ...sizes, ...rule, topK, intermediateSize, numExperts: visibleExperts(strata)[0] };
     const norm = (): RMSNorm | LayerNorm =>
-      sizes.norm === 'rms' ? new RMSNorm(hiddenSize) : new LayerNorm(hiddenSize);
+      sizes.norm === 'rms'
+        ? new RMSNorm(hiddenSize, sizes.normEpsilon)
+        : new LayerNorm(hiddenSize, sizes.normEpsilon);
     this.norms = strata.map(norm);
     this.exitNorm = options.residual === 'released' ? norm() : undefined;
     this.gates = visibleExperts(strata).map(

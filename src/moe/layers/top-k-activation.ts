@@ -20,13 +20,12 @@ import { Module, weightInitializer } from '../../nn/index.js';
 import { DenseFeedForward } from '../dense.js';
 import type { FeedForward, FeedForwardContext, FeedForwardOutput, TokenCost } from '../feed-forward.js';
 import type { Kind } from '../kind.js';
-import { activationSchema, rate, size } from '../options.js';
+import { activationSchema, placement, rate, size } from '../options.js';
 import type { LayerSizes } from '../sizes.js';
 
 const schema = z.strictObject({
   kind: z.literal('topKActivation'),
-  /** Every n-th block keeps the largest only, counted from the end of each group of n. */
-  every: size.default(1),
+  ...placement,
   /** Hidden activations that a token keeps. */
   topK: size,
   /** Width of the layer; that of the dense layers when absent. */

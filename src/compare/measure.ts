@@ -102,7 +102,7 @@ async function measureAgreement(
 
 async function measureText(
   { path, maxBatches }: PlannedRun['texts'][number],
-  evaluator: Evaluator,
+  evaluator: Evaluator<LanguageModel>,
   { tokenizer }: OpenData,
   shape: { readonly batchSize: number; readonly contextLength: number },
   cacheFolder: string,

@@ -6,12 +6,17 @@
  * @module
  */
 export {
+  countTokens,
   ignoredTarget,
+  shapeOf,
+  type AnyBatch,
   type Batch,
   type BatchSequence,
   type BatchShape,
   type BatchSource,
   type BatchState,
+  type LabelledBatch,
+  type PairBatch,
 } from './batches/batch.js';
 export { PackedLines, type LineBatchOptions } from './batches/packed-lines.js';
 export { PaddedLines, PaddedValidation } from './batches/padded-lines.js';

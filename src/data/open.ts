@@ -2,7 +2,7 @@
  * Opens the data of a recipe.
  * @module
  */
-import type { BatchSequence, BatchShape, BatchSource } from './batches/batch.js';
+import type { AnyBatch, Batch, BatchSequence, BatchShape, BatchSource } from './batches/batch.js';
 import type { LineCorpus } from './corpus.js';
 import { findDataset } from './fetch/datasets.js';
 import { openCldr } from './open-cldr.js';
@@ -20,14 +20,14 @@ export interface OpenDataOptions extends BatchShape {
 }
 
 /** The data of a run. */
-export interface OpenData {
+export interface OpenData<Kind extends AnyBatch = Batch> {
   readonly tokenizer: Tokenizer;
   /** Languages that the batches number, where the corpus knows them. */
   readonly languages?: LineCorpus['languages'];
   /** Endless batches of training text. */
-  readonly train: BatchSource;
+  readonly train: BatchSource<Kind>;
   /** The whole validation set in order; each call gives a fresh sequence. */
-  validation(): BatchSequence;
+  validation(): BatchSequence<Kind>;
   /** What the text depends on beside the recipe (a file's size and date, the CLDR version), for the record of a run. */
   readonly provenance: string;
   /** Closes the files of the data. The batches end with it. */

@@ -3,14 +3,15 @@
  * @module
  */
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import type { Batch, BatchSequence, BatchShape, Tokenizer } from '../data/index.js';
+import type { AnyBatch, Batch, BatchSequence, BatchShape, Tokenizer } from '../data/index.js';
 import type { Tensor } from '../graph/index.js';
-import type { LanguageModel } from '../models/index.js';
+import type { Model } from '../models/index.js';
 import { bitsPerByte, perplexity } from '../metrics/index.js';
 import { evaluationContext } from '../nn/index.js';
 import { compile, type Program, type RuntimeOptions } from '../runtime/index.js';
-import { batchFeeds, memoryLength, requireContinuation, traceObjective } from './language-modelling.js';
-import { SegmentBuffers } from './segment-buffers.js';
+import type { Objective } from './objective.js';
+import { objectiveOf } from './objectives/index.js';
+import type { SegmentBuffers } from './segment-buffers.js';
 import type { RoutedLayer } from './step-program.js';
 
 /** Result of an evaluation. */
@@ -30,33 +31,36 @@ export interface EvaluationReport {
 }
 
 /** What one evaluated batch looked like, for callers that study routing. */
-export interface EvaluatedBatch {
-  readonly batch: Batch;
-  /** Nats per token, 0 where a target is ignored: `[batch · time]`. */
+export interface EvaluatedBatch<Kind extends AnyBatch = Batch> {
+  readonly batch: Kind;
+  /** Nats per target, 0 where it is ignored: one for each of the batch's `targets`. */
   readonly tokenLoss: Float32Array;
-  /** Int32 `[batch · time, topK]` per routed layer, −1 for padding. */
+  /** Int32 `[tokens, topK]` per routed layer, −1 for padding. */
   readonly experts: readonly Int32Array[];
 }
 
 /** A compiled forward pass. Weights are read from the buffers it was given, so it follows training. */
-export class Evaluator {
+export class Evaluator<Kind extends Model = Model> {
   private constructor(
     private readonly program: Program,
     /** What is measured. */
-    readonly model: LanguageModel,
+    readonly model: Kind,
+    private readonly objective: Objective,
     private readonly memory: SegmentBuffers | undefined,
     /** Layers that route, in the order of {@link EvaluationReport.loads}. */
     readonly routedLayers: readonly RoutedLayer[],
   ) {}
 
   /** @param weights every parameter of the model by name. */
-  static async create(
-    model: LanguageModel,
+  static async create<Kind extends Model>(
+    model: Kind,
     weights: Iterable<readonly [string, Float32Array]>,
     shape: BatchShape,
     runtime: RuntimeOptions,
-  ): Promise<Evaluator> {
-    const { tokenLoss, records, memory } = traceObjective(model, shape, evaluationContext(), true);
+  ): Promise<Evaluator<Kind>> {
+    const objective = objectiveOf(model);
+    const traced = objective.trace(evaluationContext(), { shape, padded: true });
+    const { tokenLoss, records, memory } = traced;
     const outputs: Record<string, Tensor> = { tokenLoss, ...memory };
     for (const { name, experts, load, dropped } of records) {
       outputs[`experts.${name}`] = experts;
@@ -64,8 +68,7 @@ export class Evaluator {
       outputs[`dropped.${name}`] = dropped;
     }
     const program = (await compile(outputs, runtime)).bindKnown(weights);
-    const buffers = SegmentBuffers.create(model, shape.batchSize, memoryLength(model, false));
-    return new Evaluator(program, model, buffers, records);
+    return new Evaluator(program, model, objective, objective.memory(shape.batchSize, false), records);
   }
 
   /**
@@ -74,13 +77,13 @@ export class Evaluator {
    * @param observe called with every batch; its arrays are reused by the next.
    * @throws RangeError if there is nothing to predict, or the model has a memory and the sequence is no stream.
    */
-  async evaluate(
-    sequence: BatchSequence,
+  async evaluate<Read extends AnyBatch>(
+    sequence: BatchSequence<Read>,
     tokenizer: Tokenizer,
     maxBatches: number | null = null,
-    observe?: (evaluated: EvaluatedBatch) => void,
+    observe?: (evaluated: EvaluatedBatch<Read>) => void,
   ): Promise<EvaluationReport> {
-    requireContinuation(this.model, sequence, 'validation batches');
+    this.objective.requireContinuation(sequence, 'validation batches');
     this.memory?.reset();
     let tokens = 0;
     let bytes = 0;
@@ -92,7 +95,7 @@ export class Evaluator {
       if (maxBatches !== null && batches++ >= maxBatches) break;
       // A second Ctrl-C must not wait for the end of a long evaluation.
       await nextTurn();
-      this.program.bindKnown(Object.entries(batchFeeds(batch)));
+      this.program.bindKnown(Object.entries(this.objective.feeds(batch)));
       this.memory?.bind(this.program);
       const results = await this.program.run();
       this.memory?.advance();

@@ -14,8 +14,7 @@ export {
   evaluationOrder,
   memoryLength,
   traceObjective,
-  type TracedObjective,
-} from './language-modelling.js';
+} from './objectives/language-modelling.js';
 export { readMetrics } from './metrics-log.js';
 export {
   loadModel,
@@ -26,6 +25,8 @@ export {
   saveModelWeights,
   type LoadedModel,
 } from './model-folder.js';
+export type { Objective, ObjectiveTrace, TracedObjective } from './objective.js';
+export { objectiveOf } from './objectives/index.js';
 export type { Optimizer, UpdateSettings } from './optimizer.js';
 export { createOptimizer } from './optimizers/index.js';
 export { resumeTraining, runTraining, saveStart, type TrainingListener, type TrainingResult } from './run.js';

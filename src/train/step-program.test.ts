@@ -4,7 +4,8 @@ import { gradients as differentiate } from '../graph/index.js';
 import { evaluationContext, nameParameters, trainingContext } from '../nn/index.js';
 import { compile } from '../runtime/index.js';
 import { createWeights } from './freeze.js';
-import { batchFeeds, traceObjective } from './language-modelling.js';
+import { objectiveOf } from './objectives/index.js';
+import { batchFeeds, traceObjective } from './objectives/language-modelling.js';
 import { StepProgram } from './step-program.js';
 
 const shape = { batchSize: 2, contextLength: 8 };
@@ -24,7 +25,7 @@ async function create(
   const gradients = weights.trainable.like();
   const settings = { shape, padded, runtime: {}, seed: 1 };
   const step = await StepProgram.create(
-    model,
+    objectiveOf(model),
     parameters,
     weights.trainable,
     gradients,

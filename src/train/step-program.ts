@@ -4,7 +4,6 @@
  */
 import { gradients as differentiate, type Tensor } from '../graph/index.js';
 import type { BatchShape } from '../data/index.js';
-import type { LanguageModel } from '../models/index.js';
 import type { RoutingRecord } from '../moe/index.js';
 import {
   trainingContext,
@@ -14,14 +13,14 @@ import {
   type StateUpdate,
 } from '../nn/index.js';
 import { compile, type Buffers, type Program, type RuntimeOptions } from '../runtime/index.js';
-import { memoryLength, traceObjective } from './language-modelling.js';
-import { SegmentBuffers } from './segment-buffers.js';
+import type { Objective } from './objective.js';
+import type { SegmentBuffers } from './segment-buffers.js';
 
 /** What one batch taught. */
 export interface BatchReport {
   /** The minimised sum, nats. */
   readonly loss: number;
-  /** Nats per token. */
+  /** Nats per target. */
   readonly taskLoss: number;
   /** Auxiliary losses before their coefficients, by name, averaged over layers. */
   readonly auxiliary: Readonly<Record<string, number>>;
@@ -71,7 +70,7 @@ export class StepProgram {
    * @param frozen buffers of the parameters that are not in the arena.
    */
   static async create(
-    model: LanguageModel,
+    objective: Objective,
     parameters: ReadonlyMap<string, Parameter>,
     values: ParameterArena,
     gradients: ParameterArena,
@@ -79,7 +78,7 @@ export class StepProgram {
     { shape, padded, runtime, seed }: StepProgramOptions,
   ): Promise<StepProgram> {
     const context = trainingContext();
-    const traced = traceObjective(model, shape, context, padded);
+    const traced = objective.trace(context, { shape, padded });
     const names = [...gradients.views.keys()];
     const derived = differentiate(
       traced.loss,
@@ -124,7 +123,7 @@ export class StepProgram {
       [...auxiliary],
       traced.records,
       states,
-      SegmentBuffers.create(model, shape.batchSize, memoryLength(model, true)),
+      objective.memory(shape.batchSize, true),
     );
   }
 

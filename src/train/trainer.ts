@@ -3,10 +3,10 @@
  * signals or terminals.
  * @module
  */
-import type { BatchState, OpenData } from '../data/index.js';
+import { countTokens, shapeOf, type AnyBatch, type BatchState, type OpenData } from '../data/index.js';
 import { add, multiply } from '../graph/index.js';
 import { loadStatistics } from '../metrics/index.js';
-import type { LanguageModel } from '../models/index.js';
+import type { Model } from '../models/index.js';
 import { nameParameters, type Parameter, type ParameterArena } from '../nn/index.js';
 import type { RuntimeOptions } from '../runtime/index.js';
 import { CollapseDetector, type CollapseState, type CollapseWarning } from './collapse.js';
@@ -14,7 +14,8 @@ import type { TrainOptions } from './config.js';
 import { Evaluator, type EvaluationReport } from './evaluator.js';
 import { FlatPass, flatScalar, flatVector, SumOfSquares } from './flat-pass.js';
 import { createWeights, type Weights } from './freeze.js';
-import { batchFeeds, requireContinuation } from './language-modelling.js';
+import type { Objective } from './objective.js';
+import { objectiveOf } from './objectives/index.js';
 import type { Optimizer } from './optimizer.js';
 import type { MemoryArray } from './segment-buffers.js';
 import { createOptimizer } from './optimizers/index.js';
@@ -50,8 +51,9 @@ export interface TrainerState {
 
 /** What a {@link Trainer} is made of. */
 export interface TrainerParts {
-  readonly model: LanguageModel;
-  readonly data: OpenData;
+  readonly model: Model;
+  /** Batches of the kind that the model reads. */
+  readonly data: OpenData<AnyBatch>;
   readonly options: TrainOptions;
   /** Seed of weights and noise. */
   readonly seed: number;
@@ -71,6 +73,7 @@ export class Trainer {
 
   private constructor(
     private readonly parts: TrainerParts,
+    private readonly objective: Objective,
     /** Every weight of the model; updates change them in place. */
     readonly weights: Weights,
     private readonly parameters: ReadonlyMap<string, Parameter>,
@@ -88,22 +91,22 @@ export class Trainer {
    */
   static async create(parts: TrainerParts): Promise<Trainer> {
     const { model, data, options, seed, padded } = parts;
-    requireContinuation(model, data.train, 'training batches');
+    const objective = objectiveOf(model);
+    objective.requireContinuation(data.train, 'training batches');
     const parameters = nameParameters(model);
     // Weights, gradients and two moments; with accumulation a second set of gradients.
     const arenas = options.accumulation === 1 ? 4 : 5;
     const weights = createWeights(parameters, options.freeze, seed, arenas);
     const gradients = weights.trainable.like();
     const threads = options.threads ?? undefined;
-    const { batchSize, contextLength } = data.train;
     const program = await StepProgram.create(
-      model,
+      objective,
       parameters,
       weights.trainable,
       gradients,
       weights.frozen,
       {
-        shape: { batchSize, contextLength },
+        shape: shapeOf(data.train),
         padded,
         runtime: runtimeOptions(options),
         seed,
@@ -123,7 +126,17 @@ export class Trainer {
     const source = accumulation?.total ?? gradients;
     const optimizer = createOptimizer(options.optimizer, weights.trainable, source, threads);
     const norm = new SumOfSquares(weights.trainable.memory, threads);
-    return new Trainer(parts, weights, parameters, program, gradients, optimizer, norm, accumulation);
+    return new Trainer(
+      parts,
+      objective,
+      weights,
+      parameters,
+      program,
+      gradients,
+      optimizer,
+      norm,
+      accumulation,
+    );
   }
 
   /** Updates made so far. */
@@ -185,14 +198,15 @@ export class Trainer {
     for (let part = 0; part < options.accumulation; part++) {
       const begin = performance.now();
       const batch = data.train.next();
-      for (const real of batch.mask) tokens += real;
+      tokens += countTokens(batch);
       // Each batch's loss is a mean over its own targets: padded batches must not count as much as full ones.
       weights.push(
         batch.targets.reduce((count, target) => count + Number(target >= 0), 0) / batch.targets.length,
       );
       const fetched = performance.now();
       const number = this.step_ * options.accumulation + part;
-      reports.push(await this.program.run(batchFeeds(batch), number, batch.restarts));
+      const restarts = 'restarts' in batch && batch.restarts;
+      reports.push(await this.program.run(this.objective.feeds(batch), number, restarts));
       milliseconds.data += fetched - begin;
       milliseconds.session += performance.now() - fetched;
       await this.accumulate(part, weights[part]);
@@ -252,11 +266,10 @@ export class Trainer {
   /** Measures the model on the validation set and remembers whether it was the best so far. */
   async evaluate(): Promise<EvaluationReport & { readonly best: boolean }> {
     const { model, data, options } = this.parts;
-    const { batchSize, contextLength } = data.train;
     this.evaluator ??= await Evaluator.create(
       model,
       this.weights.all,
-      { batchSize, contextLength },
+      shapeOf(data.train),
       runtimeOptions(options),
     );
     const { maxBatches } = options.evaluation;

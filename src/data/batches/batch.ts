@@ -23,17 +23,55 @@ export interface Batch {
   readonly restarts?: boolean;
 }
 
+/**
+ * Rows of a source and of what is to be said about it, for encoder–decoders. Sources are `[batch, contextLength]`, the
+ * rest `[batch, targetLength]`, all flattened.
+ */
+export interface PairBatch {
+  readonly source: Int32Array;
+  /** 1 for a token, 0 for padding. */
+  readonly sourceMask: Uint8Array;
+  /** What the decoder has heard before it says each of `targets`: the start token and the targets before. */
+  readonly target: Int32Array;
+  readonly targetMask: Uint8Array;
+  /** What is said, or {@link ignoredTarget}. */
+  readonly targets: Int32Array;
+}
+
+/** Rows that each belong to a class, for classifiers. Sources are `[batch, contextLength]`, flattened. */
+export interface LabelledBatch {
+  readonly source: Int32Array;
+  /** 1 for a token, 0 for padding. */
+  readonly sourceMask: Uint8Array;
+  /** The class of each row, `[batch]`, or {@link ignoredTarget} for a row of padding. */
+  readonly targets: Int32Array;
+}
+
+/** Any batch: what kind of model reads it shows in its fields. */
+export type AnyBatch = Batch | PairBatch | LabelledBatch;
+
+/** Real tokens that a model reads of a batch. */
+export function countTokens(batch: AnyBatch): number {
+  const masks =
+    'tokens' in batch
+      ? [batch.mask]
+      : 'target' in batch
+        ? [batch.sourceMask, batch.targetMask]
+        : [batch.sourceMask];
+  let count = 0;
+  for (const mask of masks) for (const real of mask) count += real;
+  return count;
+}
+
 /** A reader's position: plain JSON. */
 export type BatchState = Readonly<Record<string, string | number>>;
 
 /** An endless source of batches for training. */
-export interface BatchSource {
-  readonly batchSize: number;
-  readonly contextLength: number;
+export interface BatchSource<Kind extends AnyBatch = Batch> extends BatchShape {
   /** Whether each row goes on where the same row of the batch before ended, as segment recurrence needs. */
   readonly continues?: boolean;
   /** The next batch, in arrays that the following call overwrites. */
-  next(): Batch;
+  next(): Kind;
   /** The position, as JSON. It is cheap: save it with every checkpoint. */
   state(): BatchState;
   /**
@@ -44,9 +82,7 @@ export interface BatchSource {
 }
 
 /** The batches of a validation set in order, each token predicted once. Can be iterated again. */
-export interface BatchSequence extends Iterable<Batch> {
-  readonly batchSize: number;
-  readonly contextLength: number;
+export interface BatchSequence<Kind extends AnyBatch = Batch> extends Iterable<Kind>, BatchShape {
   /** Whether each row goes on where the same row of the batch before ended; the first batch begins anew. */
   readonly continues?: boolean;
   /** Number of batches. */
@@ -59,8 +95,15 @@ export interface BatchSequence extends Iterable<Batch> {
 export interface BatchShape {
   /** Rows of a batch. */
   readonly batchSize: number;
-  /** Tokens of a row. */
+  /** Tokens of a row; of a source, where rows are pairs. */
   readonly contextLength: number;
+  /** Tokens of a target, where rows are pairs. */
+  readonly targetLength?: number;
+}
+
+/** The size alone, of what has a size among other things. */
+export function shapeOf({ batchSize, contextLength, targetLength }: BatchShape): BatchShape {
+  return { batchSize, contextLength, ...(targetLength === undefined ? {} : { targetLength }) };
 }
 
 /**

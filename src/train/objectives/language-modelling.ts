@@ -1,33 +1,24 @@
 /**
- * The language-modelling objective: a model traced over one batch shape, with everything a trainer wants to know.
+ * Language modelling: every token is predicted from those before it.
  * @module
  */
-import { add, cast, greaterEqual, input, maximum, multiply, reshape, type Tensor } from '../graph/index.js';
-import {
-  memoryInputs,
-  memoryOutputs,
-  totalAuxiliaryLoss,
-  type LanguageModel,
-  type LanguageModelOutput,
-} from '../models/index.js';
-import { SegmentBuffers } from './segment-buffers.js';
-import { crossEntropy, maskedMean, type TraceContext } from '../nn/index.js';
-import type { Batch, BatchShape } from '../data/index.js';
-import type { Buffers } from '../runtime/index.js';
+import { input, reshape } from '../../graph/index.js';
+import { memoryInputs, memoryOutputs, type LanguageModel } from '../../models/index.js';
+import type { AnyBatch, Batch, BatchShape } from '../../data/index.js';
+import type { TraceContext } from '../../nn/index.js';
+import type { Buffers } from '../../runtime/index.js';
+import type { Objective, TracedObjective } from '../objective.js';
+import { SegmentBuffers } from '../segment-buffers.js';
+import { joinLosses, maskInput } from './parts.js';
 
-/** A traced objective. */
-export interface TracedObjective {
-  /** What is minimised: task loss plus weighted auxiliary losses. */
-  readonly loss: Tensor;
-  /** Mean negative log-likelihood of the counted targets, nats per token. */
-  readonly taskLoss: Tensor;
-  /** The same per token, 0 where a target is ignored: `[batch · time]`. */
-  readonly tokenLoss: Tensor;
-  readonly losses: LanguageModelOutput['losses'];
-  readonly records: LanguageModelOutput['records'];
-  readonly updates: LanguageModelOutput['updates'];
-  /** What {@link SegmentBuffers} take from one segment to the next; empty without a memory. */
-  readonly memory: Readonly<Record<string, Tensor>>;
+/** The objective of language models. */
+export function languageModelling(model: LanguageModel): Objective {
+  return {
+    trace: (context, { shape, padded, dtype }) => traceObjective(model, shape, context, padded, dtype),
+    feeds: (batch) => batchFeeds(requireWindows(batch)),
+    memory: (batchSize, training) => SegmentBuffers.create(model, batchSize, memoryLength(model, training)),
+    requireContinuation: (batches, what) => requireContinuation(model, batches, what),
+  };
 }
 
 /**
@@ -46,27 +37,19 @@ export function traceObjective(
   const count = shape.batchSize * shape.contextLength;
   const tokens = input('tokens', 'int32', size);
   const targets = reshape(input('targets', 'int32', size), [count]);
-  const { logits, records, losses, updates, memory } = model.forward(
+  const { logits, memory, ...report } = model.forward(
     // An input that no layer asks for is no part of the program.
     {
       tokens,
       languages: input('languages', 'int32', size),
       memory: memoryInputs(model.options, shape.batchSize, length, dtype),
-      ...(padded ? { mask: cast(input('mask', 'bool', size), dtype) } : {}),
+      ...(padded ? { mask: maskInput('mask', size, dtype) } : {}),
     },
     context,
   );
-  const counted = cast(greaterEqual(targets, 0), dtype);
-  const perToken = crossEntropy(logits, maximum(targets, 0));
-  const taskLoss = maskedMean(perToken, counted);
-  const auxiliary = totalAuxiliaryLoss(losses);
   return {
-    loss: auxiliary ? add(taskLoss, auxiliary) : taskLoss,
-    taskLoss,
-    tokenLoss: multiply(perToken, counted),
-    losses,
-    records,
-    updates,
+    ...report,
+    ...joinLosses(logits, targets, report.losses),
     memory: memory ? SegmentBuffers.outputs(memoryOutputs(memory)) : {},
   };
 }
@@ -76,11 +59,7 @@ export function memoryLength({ memoryLengths }: LanguageModel, training: boolean
   return memoryLengths?.[training ? 'training' : 'evaluation'] ?? 0;
 }
 
-/**
- * Refuses batches that do not go on where those before ended, for models whose memory holds what came before.
- * @throws RangeError
- */
-export function requireContinuation(
+function requireContinuation(
   model: LanguageModel,
   { continues = false }: { readonly continues?: boolean },
   what: string,
@@ -101,4 +80,9 @@ export function evaluationOrder({
 /** A batch as the feeds of a traced objective. */
 export function batchFeeds({ tokens, targets, mask, languages }: Batch): Record<string, Buffers[string]> {
   return { tokens, targets, mask, ...(languages ? { languages } : {}) };
+}
+
+function requireWindows(batch: AnyBatch): Batch {
+  if ('tokens' in batch) return batch;
+  throw new RangeError('a language model is trained on windows of text, not on pairs or labelled rows');
 }

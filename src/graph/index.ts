@@ -84,5 +84,5 @@ export {
 } from './operators/indexing.js';
 export { layerNorm, rmsNorm } from './operators/normalization.js';
 export { conv1d, conv2d, type Conv2dOptions } from './operators/convolution.js';
-export { rotatePairs } from './operators/rotary.js';
+export { rotatePairs, type RotationOptions } from './operators/rotary.js';
 export { scan, type ScanStep } from './operators/scan.js';

@@ -11,7 +11,6 @@ import {
   matmul,
   multiply,
   reshape,
-  rotatePairs,
   slice,
   softmax,
   split,
@@ -21,7 +20,9 @@ import {
   type Tensor,
 } from '../graph/index.js';
 import { dropout, Linear } from './layers.js';
+import { cachedAttention } from './cached-attention.js';
 import { Module } from './module.js';
+import { rotate, type RotaryPositions } from './positions.js';
 import type { Initializer } from './initializers.js';
 import type { TraceContext } from './context.js';
 
@@ -147,7 +148,7 @@ export interface AttentionInputs extends Pick<
   AttentionOptions,
   'causal' | 'keyMask' | 'bias' | 'scale' | 'blockSize'
 > {
-  readonly rotary?: { readonly cosine: Tensor; readonly sine: Tensor };
+  readonly rotary?: RotaryPositions;
   /** States to attend to, `[batch, keyTime, hiddenSize]`; the input itself when absent. */
   readonly memory?: Tensor;
   /** What layers with relative positions share: see their own `forward`. */
@@ -157,10 +158,39 @@ export interface AttentionInputs extends Pick<
   readonly site: string;
 }
 
+/** What attention keeps of tokens so that later ones can attend to them, by name: `[batch, heads, time, size]` each. */
+export type CacheEntry = Readonly<Record<string, Tensor>>;
+
+/** Heads and size of every part of a layer's {@link CacheEntry}. */
+export type CacheSizes = Readonly<Record<string, { readonly heads: number; readonly size: number }>>;
+
+/** What a layer kept of the tokens before those of a pass. */
+export interface AttentionPast {
+  /** Parts of `capacity` slots, `[batch, heads, capacity, size]`. Slots out of use hold any finite numbers. */
+  readonly entry: CacheEntry;
+  /** Float `[batch, capacity]`: 1 for slots in use. */
+  readonly mask: Tensor;
+  /** Float `[batch, heads, time, capacity]`, added to the scores of these slots. */
+  readonly bias?: Tensor | undefined;
+}
+
 /** Whatever stands in a block as its attention. */
 export interface AttentionLayer {
   /** `[batch, time, hiddenSize]` → the same shape */
   forward(x: Tensor, inputs: AttentionInputs, context: TraceContext): Tensor;
+  /** What {@link forwardCached} keeps of a token; absent where a layer cannot go on from a cache. */
+  readonly cacheSizes?: CacheSizes;
+  /**
+   * Causal {@link forward} that keeps what later passes need. `inputs` (masks, biases, positions) are those of x alone.
+   * @param past what was kept of the tokens before; undefined where a text begins
+   * @returns `[batch, time, hiddenSize]`, and what is to be kept of these tokens
+   */
+  forwardCached?(
+    x: Tensor,
+    inputs: AttentionInputs,
+    past: AttentionPast | undefined,
+    context: TraceContext,
+  ): { readonly output: Tensor; readonly entry: CacheEntry };
 }
 
 /** `[batch, time, heads · headSize]` → `[batch, heads, time, headSize]` */
@@ -209,24 +239,54 @@ export class Attention extends Module implements AttentionLayer {
 
   /** `[batch, time, hiddenSize]` → the same shape */
   forward(x: Tensor, inputs: AttentionInputs, context: TraceContext): Tensor {
-    const { numHeads, numKeyValueHeads } = this.sizes;
-    const memory = inputs.memory ?? x;
-    let query = splitHeads(this.query.forward(x), numHeads);
-    let key = splitHeads(this.key.forward(memory), numKeyValueHeads);
-    let value = splitHeads(this.value.forward(memory), numKeyValueHeads);
-    if (inputs.rotary) {
-      query = rotatePairs(query, inputs.rotary.cosine, inputs.rotary.sine);
-      key = rotatePairs(key, inputs.rotary.cosine, inputs.rotary.sine);
-    }
-    if (numKeyValueHeads !== numHeads) {
-      key = repeatHeads(key, numHeads / numKeyValueHeads);
-      value = repeatHeads(value, numHeads / numKeyValueHeads);
-    }
-    const attended = scaledDotProductAttention(query, key, value, {
+    return this.attend(x, this.keysAndValues(inputs.memory ?? x, inputs.rotary), inputs, context);
+  }
+
+  get cacheSizes(): CacheSizes {
+    const { numKeyValueHeads: heads, headSize: size } = this.sizes;
+    return { key: { heads, size }, value: { heads, size } };
+  }
+
+  forwardCached(
+    x: Tensor,
+    inputs: AttentionInputs,
+    past: AttentionPast | undefined,
+    context: TraceContext,
+  ): { output: Tensor; entry: CacheEntry } {
+    const entry = this.keysAndValues(x, inputs.rotary);
+    if (!past) return { output: this.attend(x, entry, inputs, context), entry };
+    const attended = cachedAttention(this.queries(x, inputs.rotary), entry, past, inputs);
+    return { output: this.output.forward(joinHeads(attended)), entry };
+  }
+
+  /** Keys and values of states `[batch, time, hiddenSize]`, each `[batch, numKeyValueHeads, time, headSize]`. */
+  keysAndValues(x: Tensor, rotary?: RotaryPositions): { readonly key: Tensor; readonly value: Tensor } {
+    const { numKeyValueHeads } = this.sizes;
+    return {
+      key: rotate(splitHeads(this.key.forward(x), numKeyValueHeads), rotary),
+      value: splitHeads(this.value.forward(x), numKeyValueHeads),
+    };
+  }
+
+  /** {@link forward} over keys and values that are there already, as {@link keysAndValues} makes them. */
+  attend(
+    x: Tensor,
+    { key, value }: CacheEntry,
+    inputs: Omit<AttentionInputs, 'memory'>,
+    context: TraceContext,
+  ): Tensor {
+    const times = this.sizes.numHeads / this.sizes.numKeyValueHeads;
+    const repeated = (states: Tensor): Tensor => (times === 1 ? states : repeatHeads(states, times));
+    const query = this.queries(x, inputs.rotary);
+    const attended = scaledDotProductAttention(query, repeated(key), repeated(value), {
       ...inputs,
       dropProbabilities: probabilityDropout(inputs, context),
     });
     return this.output.forward(joinHeads(attended));
+  }
+
+  private queries(x: Tensor, rotary: RotaryPositions | undefined): Tensor {
+    return rotate(splitHeads(this.query.forward(x), this.sizes.numHeads), rotary);
   }
 }
 

@@ -13,7 +13,13 @@ export {
   type TraceContext,
 } from './context.js';
 export { applyWeight, dropout, Embedding, LayerNorm, Linear, RMSNorm } from './layers.js';
-export { RelativePositionBias, relativeBucket, rotaryTables } from './positions.js';
+export {
+  RelativePositionBias,
+  relativeBucket,
+  rotaryTables,
+  rotate,
+  type RotaryPositions,
+} from './positions.js';
 export { sinusoids } from './sinusoid.js';
 export {
   Attention,
@@ -21,7 +27,10 @@ export {
   type AttentionInputs,
   type AttentionLayer,
   type AttentionOptions,
+  type AttentionPast,
   type AttentionSizes,
+  type CacheEntry,
+  type CacheSizes,
 } from './attention.js';
 export { sinusoidTable, TransformerXLAttention } from './transformer-xl-attention.js';
 export { SpanAttention, SpanPositions } from './span-attention.js';

@@ -2,7 +2,22 @@
  * Position information for attention: rotary tables and T5's relative bias.
  * @module
  */
-import { constant, gather, transpose, type DType, type Tensor } from '../graph/index.js';
+import {
+  add,
+  cast,
+  constant,
+  gather,
+  maximum,
+  minimum,
+  range,
+  reshape,
+  rotatePairs,
+  subtract,
+  transpose,
+  type DType,
+  type RotationOptions,
+  type Tensor,
+} from '../graph/index.js';
 import { Module, Parameter } from './module.js';
 import type { Initializer } from './initializers.js';
 
@@ -26,6 +41,17 @@ export function rotaryTables(
   });
   const table = (f: (angle: number) => number): Tensor => constant(dtype, [time, half], angles.map(f));
   return { cosine: table(Math.cos), sine: table(Math.sin) };
+}
+
+/** Tables of rotary positions and, where tokens do not stand at 0 … time − 1, which rows are theirs. */
+export interface RotaryPositions extends RotationOptions {
+  readonly cosine: Tensor;
+  readonly sine: Tensor;
+}
+
+/** Rotates queries or keys `[batch, heads, time, headSize]`; leaves them where there are no rotary positions. */
+export function rotate(x: Tensor, rotary: RotaryPositions | undefined): Tensor {
+  return rotary ? rotatePairs(x, rotary.cosine, rotary.sine, rotary) : x;
 }
 
 /**
@@ -79,5 +105,22 @@ export class RelativePositionBias extends Module {
     );
     const values = gather(this.weight.tensor, constant('int32', [queryTime, keyTime], buckets));
     return transpose(values, [2, 0, 1]);
+  }
+
+  /**
+   * Bias `[batch, numHeads, time, keyTime]` of queries that stand anywhere.
+   * @param positions integers `[batch, time]`: where the queries stand; keys stand at 0 … keyTime − 1.
+   */
+  at(positions: Tensor, keyTime: number): Tensor {
+    const [batch, time] = positions.shape as [number, number];
+    const { maxDistance: far } = this;
+    // Farther than `far`, every distance has the last bucket.
+    const buckets = Int32Array.from({ length: 2 * far + 1 }, (_, at) =>
+      relativeBucket(at - far, this.bidirectional, this.numBuckets, far),
+    );
+    const relative = subtract(range(keyTime), reshape(cast(positions, 'int64'), [batch, time, 1]));
+    const row = add(minimum(maximum(relative, -far), far), far);
+    const bucket = gather(constant('int32', [2 * far + 1], buckets), row);
+    return transpose(gather(this.weight.tensor, bucket), [0, 3, 1, 2]);
   }
 }

@@ -43,6 +43,43 @@ operatorTest(
   20,
 );
 
+operatorTest(
+  'rotatePairs at chosen positions',
+  fc
+    .tuple(size, size, size, size, fc.boolean(), seeds)
+    .map(([batch, heads, time, half, interleaved, seed]): Sample => {
+      const { cosine, sine } = tables(7, half);
+      const positions = Array.from({ length: batch * time }, (_, i) => (5 * i + (seed % 7)) % 7);
+      return {
+        operands: [floats(seed, [batch, heads, time, 2 * half])],
+        build: ([x], dtype) =>
+          rotatePairs(x, constant(dtype, [7, half], cosine), constant(dtype, [7, half], sine), {
+            interleaved,
+            positions: constant('int32', [batch, time], positions),
+          }),
+        reference: ([x]) =>
+          tabulate(x.shape, ([n, h, t, i]) => {
+            const pair = interleaved ? Math.floor(i / 2) : i % half;
+            const first = interleaved ? i % 2 === 0 : i < half;
+            const partner = i + (first ? 1 : -1) * (interleaved ? 1 : half);
+            const row = positions[n * time + t] * half + pair;
+            return (
+              at(x, [n, h, t, i]) * cosine[row] + (first ? -1 : 1) * sine[row] * at(x, [n, h, t, partner])
+            );
+          }),
+      };
+    }),
+  20,
+);
+
+test('positions that are not one per token are refused', () => {
+  const x = input('x', 'float32', [2, 1, 3, 4]);
+  const table = constant('float32', [9, 2], new Float32Array(18));
+  expect(() => rotatePairs(x, table, table, { positions: input('positions', 'int32', [1, 3]) })).toThrow(
+    'rotatePairs: positions int32[1, 3] are not those of float32[2, 1, 3, 4]',
+  );
+});
+
 test('a rotation keeps lengths, and position 0 is not rotated', async () => {
   const { cosine, sine } = tables(5, 4);
   const x = input('x', 'float32', [1, 2, 5, 8]);

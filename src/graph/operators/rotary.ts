@@ -4,7 +4,8 @@
  */
 import { applyOne, type Operator } from '../operator.js';
 import { ShapeError, sameShape, type Tensor } from '../tensor.js';
-import { add, multiply, negate, subtract } from './arithmetic.js';
+import { add, cast, multiply, negate, subtract } from './arithmetic.js';
+import { gather } from './indexing.js';
 import { concat } from './joining.js';
 import { reshape, slice } from './shape.js';
 
@@ -14,8 +15,8 @@ const rotateOperator: Operator = {
     const [x] = node.inputs;
     const time = x.shape[2] as number;
     const batch = x.shape[0] as number;
-    const positions = Array.from({ length: batch * time }, (_, i) => i % time);
-    const ids = constant('int64', [batch, time], positions);
+    const inOrder = Array.from({ length: batch * time }, (_, i) => i % time);
+    const ids = inputs[3] ?? constant('int64', [batch, time], inOrder);
     const interleaved = node.attributes['interleaved'] ? 1 : 0;
     emit(
       'RotaryEmbedding',
@@ -24,35 +25,70 @@ const rotateOperator: Operator = {
       { outputs, domain: 'com.microsoft' },
     );
   },
-  gradient: ([gradient], { inputs: [, cosine, sine], attributes }) => [
+  gradient: ([gradient], { inputs: [, cosine, sine, positions], attributes }) => [
     // A rotation's inverse is its transpose: the same rotation by the negative angle.
-    rotatePairs(gradient!, cosine, negate(sine), { interleaved: attributes['interleaved'] as boolean }),
+    rotatePairs(gradient!, cosine, negate(sine), {
+      interleaved: attributes['interleaved'] as boolean,
+      positions,
+    }),
   ],
 };
+
+/** Settings of {@link rotatePairs}. */
+export interface RotationOptions {
+  /**
+   * Pairs are (0,1), (2,3) … as in the paper; by default they are (i, i + headSize/2) as in GPT-NeoX and Hugging Face's
+   * Llama.
+   */
+  readonly interleaved?: boolean;
+  /** Integers `[batch, time]`: the row of the tables for each token; 0 … time − 1 when absent. */
+  readonly positions?: Tensor | undefined;
+}
 
 /**
  * Rotates each pair of features of `x` by the angle of its position. The tables are constants: they get no gradient.
  *
  * @param x `[batch, heads, time, headSize]`, all static, headSize even
- * @param cosine `[time, headSize / 2]`
- * @param sine `[time, headSize / 2]`
- * @param options `interleaved`: pairs are (0,1), (2,3) … as in the paper; by default they are (i, i + headSize/2) as in
- *   GPT-NeoX and Hugging Face's Llama.
- * @throws ShapeError if the tables do not fit.
+ * @param cosine `[time, headSize / 2]`; any number of rows where positions are given
+ * @param sine as `cosine`
+ * @throws ShapeError if the tables or positions do not fit.
  */
-export function rotatePairs(x: Tensor, cosine: Tensor, sine: Tensor, { interleaved = false } = {}): Tensor {
+export function rotatePairs(
+  x: Tensor,
+  cosine: Tensor,
+  sine: Tensor,
+  { interleaved = false, positions }: RotationOptions = {},
+): Tensor {
   const [batch, heads, time, size] = x.shape;
   const half = typeof size === 'number' ? size / 2 : NaN;
+  const rows = positions ? cosine.shape[0] : time;
   const fits =
     x.rank === 4 &&
     [batch, heads, time, half].every(Number.isInteger) &&
-    sameShape(cosine.shape, [time, half]);
+    sameShape(cosine.shape, [rows, half]);
   if (!fits || !sameShape(sine.shape, cosine.shape)) {
     throw new ShapeError(
       `rotatePairs: ${x.toString()} does not fit tables ${cosine.toString()} and ${sine.toString()}`,
     );
   }
-  if (x.dtype === 'float32') return applyOne(rotateOperator, [x, cosine, sine], x, { interleaved });
+  if (positions && !sameShape(positions.shape, [batch, time])) {
+    throw new ShapeError(`rotatePairs: positions ${positions.toString()} are not those of ${x.toString()}`);
+  }
+  if (x.dtype === 'float32') {
+    const chosen = positions ? [cast(positions, 'int64')] : [];
+    return applyOne(rotateOperator, [x, cosine, sine, ...chosen], x, { interleaved });
+  }
+  if (positions) {
+    const rowsOf = (table: Tensor): Tensor => reshape(gather(table, positions), [batch, 1, time, half]);
+    return rotateByTables(x, rowsOf(cosine), rowsOf(sine), interleaved);
+  }
+  return rotateByTables(x, cosine, sine, interleaved);
+}
+
+/** The same of elementwise operators, for double precision. Tables broadcast against `[batch, heads, time, half]`. */
+function rotateByTables(x: Tensor, cosine: Tensor, sine: Tensor, interleaved: boolean): Tensor {
+  const [batch, heads, time, size] = x.shape as [number, number, number, number];
+  const half = size / 2;
   const pairs = interleaved ? reshape(x, [batch, heads, time, half, 2]) : x;
   const [first, second] = interleaved
     ? [0, 1].map((i) => reshape(slice(pairs, 4, i, i + 1), [batch, heads, time, half]))

@@ -63,7 +63,7 @@ export interface NamedTensor extends TensorInfo {
 
 /** A tensor whose data is asked for when its turn to be written comes, and may be dropped after. */
 export interface PlannedTensor extends TensorInfo {
-  data(): StoredArray | Promise<StoredArray>;
+  readonly data: () => StoredArray | Promise<StoredArray>;
 }
 
 const names = new Set<string>(Object.keys(storedDTypes));

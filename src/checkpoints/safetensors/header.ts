@@ -195,9 +195,7 @@ export function planFile<Tensor extends TensorInfo>(
 export function inStoredOrder<Tensor extends TensorInfo>(tensors: Iterable<Tensor>): Tensor[] {
   return [...tensors]
     .map((tensor) => ({ tensor, name: Buffer.from(tensor.name) }))
-    .sort(
-      (a, b) => rankOf(b.tensor.dtype) - rankOf(a.tensor.dtype) || Buffer.compare(a.name, b.name),
-    )
+    .sort((a, b) => rankOf(b.tensor.dtype) - rankOf(a.tensor.dtype) || Buffer.compare(a.name, b.name))
     .map(({ tensor }) => tensor);
 }
 

@@ -1,5 +1,5 @@
 /**
- * A cursor over the JSON text of a safetensors header.
+ * A cursor over the JSON text of a safetensors header, or of an index of shards.
  *
  * `JSON.parse` keeps the last of two equal keys, so that two readers may see two different models in one file; and it
  * builds any value before anyone can look at it. The scanner reads only what the format has: objects whose keys are
@@ -19,11 +19,15 @@ export class Scanner {
   constructor(
     private readonly bytes: Uint8Array,
     private readonly file: string,
+    /** What the text is, in messages. */
+    private readonly part = 'header',
+    /** Code for text that is not JSON. */
+    private readonly malformedCode: SafetensorsErrorCode = 'json',
   ) {
     this.buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   }
 
-  /** Throws; `reason` continues "the header …". */
+  /** Throws an error about the file. */
   fail(code: SafetensorsErrorCode, reason: string): never {
     throw new SafetensorsError(code, this.file, reason);
   }
@@ -54,7 +58,7 @@ export class Scanner {
   }
 
   /** Reads a string. */
-  string(what: string, code: SafetensorsErrorCode = 'json'): string {
+  string(what: string, code = this.malformedCode): string {
     this.open('"', `${what} must be a string`, code);
     const { bytes } = this;
     const start = this.at;
@@ -84,9 +88,27 @@ export class Scanner {
     const isWhole = digits !== '' && next !== 0x2e && next !== 0x65 && next !== 0x45;
     const value = Number(digits);
     if (!isWhole || !Number.isSafeInteger(value))
-      this.fail(code, `${what} must be a whole number from 0 to 2^53 - 1 (header byte ${start})`);
+      this.fail(code, `${what} must be a whole number from 0 to 2^53 - 1 (${this.part} byte ${start})`);
     if (digits.length > 1 && digits.startsWith('0')) this.malformed('a number starts with 0', start);
     return value;
+  }
+
+  /** Reads a string, a number, `true`, `false` or `null`. */
+  scalar(what: string, code: SafetensorsErrorCode): string | number | boolean | null {
+    this.skipSpace();
+    if (this.bytes[this.at] === QUOTE) return this.string(what, code);
+    const start = this.at;
+    while (isOfScalar(this.bytes[this.at])) this.at++;
+    // No number of a use is longer, and no text may be scanned twice.
+    const text = this.buffer.toString('latin1', start, Math.min(this.at, start + 64));
+    try {
+      return JSON.parse(text) as number | boolean | null;
+    } catch {
+      return this.fail(
+        code,
+        `${what} must be a string, a number, true, false or null (${this.part} byte ${start})`,
+      );
+    }
   }
 
   /** Makes sure that only white space is left. */
@@ -96,7 +118,7 @@ export class Scanner {
   }
 
   private malformed(reason: string, at: number): never {
-    this.fail('json', `the header is not JSON: ${reason} (header byte ${at})`);
+    this.fail(this.malformedCode, `the ${this.part} is not JSON: ${reason} (${this.part} byte ${at})`);
   }
 
   private unescape(text: string, start: number): string {
@@ -122,7 +144,7 @@ export class Scanner {
   private open(character: string, reason: string, code: SafetensorsErrorCode): void {
     this.skipSpace();
     if (this.bytes[this.at] !== character.charCodeAt(0))
-      this.fail(code, `${reason} (header byte ${this.at})`);
+      this.fail(code, `${reason} (${this.part} byte ${this.at})`);
     this.at++;
   }
 
@@ -142,6 +164,18 @@ export class Scanner {
     if (!this.closed(',')) this.malformed(`',' or '${end}' is missing`, this.at);
     return true;
   }
+}
+
+/** Letters, digits, `+`, `-` and `.`: what numbers and words of JSON are made of. */
+function isOfScalar(byte: number | undefined): boolean {
+  if (byte === undefined) return false;
+  return (
+    isDigit(byte) ||
+    ((byte | 0x20) - 0x61 < 26 && (byte | 0x20) >= 0x61) ||
+    byte === 0x2b ||
+    byte === 0x2d ||
+    byte === 0x2e
+  );
 }
 
 function isDigit(byte: number | undefined): boolean {

@@ -1,5 +1,13 @@
 /** The benchmark's model and data: the same work as the peers in bench/peers. */
+import { readFileSync } from 'node:fs';
 import { languageModelSchema } from '../dist/models/index.js';
+
+// Every benchmark says what it measures and what it takes in its first comment.
+if (process.argv.includes('--help')) {
+  const [comment] = /\/\*\*.*?\*\//s.exec(readFileSync(process.argv[1], 'utf8'));
+  console.log(comment.replace(/^\/\*\* ?\n?|\s*\*\/$/g, '').replace(/^ \* ?/gm, ''));
+  process.exit();
+}
 
 /** 16 sequences of 256 tokens, width 256, 4 sparse layers of 16 ReLU experts of width 1024, 8 heads, vocabulary 256. */
 export const shape = { batchSize: 16, contextLength: 256 };

@@ -1,15 +1,19 @@
 import { expect, test } from 'vitest';
-import {
-  designBlocks,
-  designOf,
-  designSize,
-  designWidth,
-  weightsOf,
-  type ExpertWeights,
-} from './design-matrix.js';
+import { designOf, designSize, weightsOf, type DesignShape, type ExpertWeights } from './design-matrix.js';
+import { designBlocks, designWidth, type DesignRole } from './layer.js';
 
 const numbers = (length: number, from: number): Float32Array =>
   Float32Array.from({ length }, (_, i) => from + i);
+
+const shapeOf = (
+  hiddenSize: number,
+  intermediateSize: number,
+  roles: readonly DesignRole[],
+): DesignShape => ({
+  hiddenSize,
+  intermediateSize,
+  blocks: designBlocks({ hiddenSize, roles }),
+});
 
 function weights(hiddenSize: number, intermediateSize: number, gated: boolean, bias: boolean): ExpertWeights {
   const size = hiddenSize * intermediateSize;
@@ -23,7 +27,7 @@ function weights(hiddenSize: number, intermediateSize: number, gated: boolean, b
 }
 
 test('by hand: a row per neuron, the second matrix transposed', () => {
-  const shape = { hiddenSize: 2, intermediateSize: 3, gated: false, bias: true };
+  const shape = shapeOf(2, 3, ['up', 'upBias', 'down']);
   const expert = {
     up: Float32Array.of(1, 2, 3, 4, 5, 6),
     upBias: Float32Array.of(7, 8, 9),
@@ -33,36 +37,35 @@ test('by hand: a row per neuron, the second matrix transposed', () => {
 });
 
 test.each([
-  [false, false, 2 * 70, ['up', 'down']],
-  [false, true, 2 * 70 + 1, ['up', 'upBias', 'down']],
-  [true, false, 3 * 70, ['gate', 'up', 'down']],
-  [true, true, 3 * 70 + 2, ['gate', 'gateBias', 'up', 'upBias', 'down']],
-])('gated %s, bias %s: the columns and the exact way back', (gated, bias, width, names) => {
+  [false, false, 2 * 70, ['up', 'down'] as const],
+  [false, true, 2 * 70 + 1, ['up', 'upBias', 'down'] as const],
+  [true, false, 3 * 70, ['gate', 'up', 'down'] as const],
+  [true, true, 3 * 70 + 2, ['gate', 'gateBias', 'up', 'upBias', 'down'] as const],
+])('gated %s, bias %s: the columns and the exact way back', (gated, bias, width, roles) => {
   // Sides that are no multiple of the tile.
-  const shape = { hiddenSize: 70, intermediateSize: 131, gated, bias };
+  const shape = shapeOf(70, 131, roles);
   const expert = weights(70, 131, gated, bias);
-  expect(designBlocks(shape).map(({ name }) => name)).toEqual(names);
-  expect(designWidth(shape)).toBe(width);
+  expect(designWidth(shape.blocks)).toBe(width);
   const design = designOf(expert, shape);
   expect(design).toHaveLength(designSize(shape));
-  expect(weightsOf(design, shape)).toEqual(expert);
+  expect(weightsOf(design, shape.blocks)).toEqual(expert);
 });
 
 test('fewer rows give a narrower expert', () => {
-  const shape = { hiddenSize: 2, intermediateSize: 3, gated: false, bias: false };
+  const shape = shapeOf(2, 3, ['up', 'down']);
   const design = designOf(weights(2, 3, false, false), shape);
-  const narrow = weightsOf(design.subarray(0, 8), shape);
-  expect([...narrow.up]).toEqual([20_000, 20_001, 20_002, 20_003]);
-  expect([...narrow.down]).toEqual([30_000, 30_001, 30_003, 30_004]);
+  const narrow = weightsOf(design.subarray(0, 8), shape.blocks);
+  expect([...narrow.up!]).toEqual([20_000, 20_001, 20_002, 20_003]);
+  expect([...narrow.down!]).toEqual([30_000, 30_001, 30_003, 30_004]);
 });
 
 test('weights that do not fit are refused by name', () => {
-  const shape = { hiddenSize: 2, intermediateSize: 3, gated: true, bias: false };
+  const shape = shapeOf(2, 3, ['gate', 'up', 'down']);
   expect(() => designOf(weights(2, 3, false, false), shape)).toThrow(
     "weight 'gate' of an expert has no numbers",
   );
   expect(() => designOf(weights(2, 4, true, false), shape)).toThrow(
     "'gate' of an expert has 8 numbers, not 3 × 2",
   );
-  expect(() => weightsOf(new Float32Array(13), shape)).toThrow('no rows of 6');
+  expect(() => weightsOf(new Float32Array(13), shape.blocks)).toThrow('no rows of 6');
 });

@@ -3,6 +3,7 @@
  * @module
  */
 export { compressedSize, originalSize, storedNumbers, type LayerSize } from './accounting.js';
+export { designOf, designSize, weightsOf, type DesignShape, type ExpertWeights } from './design-matrix.js';
 export {
   designBlocks,
   designRoles,

@@ -4,6 +4,26 @@
  */
 export { compressedSize, originalSize, storedNumbers, type LayerSize } from './accounting.js';
 export { designOf, designSize, weightsOf, type DesignShape, type ExpertWeights } from './design-matrix.js';
+export { ByteCache } from './byte-cache.js';
+export { CompressedFormatError } from './errors.js';
+export {
+  checkExpertTensors,
+  EXPERT,
+  gatherDesign,
+  scatterDesign,
+  sliceOf,
+  type ExpertShape,
+  type ExpertTensor,
+} from './expert-tensors.js';
+export {
+  COMPRESSED_VERSION,
+  compressedDTypes,
+  parseCompression,
+  type CompressedDType,
+  type CompressionHeader,
+  type LayerHeader,
+} from './header.js';
+export { LayerReader } from './layer-reader.js';
 export {
   designBlocks,
   designRoles,
@@ -18,7 +38,10 @@ export {
   type StoredExpert,
 } from './layer.js';
 export { addMatrix, sparseMatrix, type Window } from './matrix.js';
+export { COMPRESSED_PREFIX } from './names.js';
+export { packLayer, type PackedLayer } from './pack.js';
 export { restoreExpert } from './restore.js';
+export { RestoringSource, type RestoreOptions } from './restoring-source.js';
 export {
   bitmapBytes,
   compressedRowsBytes,

@@ -54,6 +54,43 @@ export function sparseIndexOf(rows: number, columns: number, bits: Uint8Array): 
   return { kind: 'csr', rowStarts, columns: places };
 }
 
+/**
+ * Whether an index that somebody else wrote says where `count` values belong, each place at most once.
+ * @returns what is wrong, in words that follow the tensor's name; undefined if nothing is.
+ */
+export function checkIndex(
+  index: SparseIndex,
+  rows: number,
+  columns: number,
+  count: number,
+): { readonly tensor: 'bitmap' | 'row_starts' | 'columns'; readonly reason: string } | undefined {
+  if (index.kind === 'bitmap') {
+    const places = countPlaces(index);
+    if (places !== count) return { tensor: 'bitmap', reason: `marks ${places} places for ${count} values` };
+    const beyond = (rows * columns) % 8;
+    return beyond !== 0 && index.bits.at(-1)! >> beyond !== 0
+      ? { tensor: 'bitmap', reason: `marks places past the end of [${rows}, ${columns}]` }
+      : undefined;
+  }
+  const { rowStarts, columns: places } = index;
+  for (let row = 0; row <= rows; row++) {
+    const start = rowStarts[row];
+    const isRising = row === 0 ? start === 0 : start >= rowStarts[row - 1] && start <= count;
+    if (!isRising || (row === rows && start !== count))
+      return { tensor: 'row_starts', reason: `must rise from 0 to ${count}, but [${row}] is ${start}` };
+  }
+  for (let row = 0; row < rows; row++) {
+    for (let at = rowStarts[row]; at < rowStarts[row + 1]; at++) {
+      if (places[at] >= columns || (at > rowStarts[row] && places[at] <= places[at - 1]))
+        return {
+          tensor: 'columns',
+          reason: `must rise within a row and stay below ${columns}, but [${at}] is ${places[at]}`,
+        };
+    }
+  }
+  return undefined;
+}
+
 /** Visits the places row by row, columns ascending; `order` counts them from 0. */
 export function eachPlace(
   index: SparseIndex,

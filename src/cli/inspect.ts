@@ -63,13 +63,13 @@ Examples:
 
 function describeModel(options: ModelOptions, size: ModelSize): string[] {
   const { sparse, vocabSize } = options;
-  const isPair = options.kind === 'encoderDecoder';
-  const layers = isPair
-    ? `${options.numEncoderLayers} + ${options.numDecoderLayers}`
-    : String(options.numLayers);
+  const layers =
+    options.kind === 'languageModel'
+      ? String(options.numLayers)
+      : `${options.numEncoderLayers} + ${options.numDecoderLayers}`;
   const indices = sparse ? `: ${abridged(size.sparseLayers).join(', ')}` : '';
   const { forwardFlopsPerToken, trainingFlopsPerToken, weightBytes, trainingBytes } = size;
-  const what = isPair ? ', of one source and one target token' : '';
+  const what = options.kind === 'encoderDecoder' ? ', of one source and one target token' : '';
   return [
     `layers             ${layers} (${size.sparseLayers.length} sparse${indices})`,
     ...(sparse ? [describeSparse(sparse)] : []),

@@ -19,6 +19,10 @@ describe('options', () => {
     ['sparse.every', { sparse: { numExperts: 2, every: 3 } }, 'every 3 is more than the 2 layers of a stack'],
     ['positions', { positions: 'rotary' }, '"relative"'],
     ['attentionScale', { attentionScale: 0 }, '>0'],
+    ['relative', { positions: 'none', relative: {} }, 'none positions have no buckets'],
+    ['relative.numBuckets', { relative: { numBuckets: 3 } }, '>=4'],
+    ['relative.maxDistance', { relative: { numBuckets: 8, maxDistance: 4 } }, 'not beyond the 4 distances'],
+    ['decoderStartTokenId', { vocabSize: 7, decoderStartTokenId: 7 }, 'not in a vocabulary of 7'],
     ['kind', { kind: 'seq2seq' }, '"encoderDecoder"'],
     ['', { numLayers: 2 }, '"numLayers"'],
   ])('a bad %s is refused where it stands: %j', (path, options, message) => {

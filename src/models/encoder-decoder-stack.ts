@@ -28,7 +28,7 @@ import {
   type WeightInitialization,
 } from '../nn/index.js';
 import { EncoderDecoderBlock, type BlockAttention } from './encoder-decoder-block.js';
-import type { EncoderDecoderOptions } from './encoder-decoder-options.js';
+import type { StackOptions } from './encoder-decoder-options.js';
 import { LayerReports, type ModelReport } from './layer-reports.js';
 import { createNorm, type Norm } from './transformer-block.js';
 
@@ -54,7 +54,7 @@ export class EncoderDecoderStack extends Module {
 
   /** @param firstLayer index of the first block among all blocks of the model, encoder first. */
   constructor(
-    private readonly options: EncoderDecoderOptions,
+    private readonly options: StackOptions,
     readonly side: 'encoder' | 'decoder',
     private readonly firstLayer: number,
   ) {
@@ -83,10 +83,10 @@ export class EncoderDecoderStack extends Module {
 
   /** T5's start: uniform with variance 1 over the mean of buckets and heads. */
   private createRelativeBias(): RelativePositionBias {
-    const { numHeads } = this.options;
-    const buckets = 32;
-    const bound = Math.sqrt(3 / ((buckets + numHeads) / 2));
-    return new RelativePositionBias(numHeads, this.side === 'encoder', uniform(bound), buckets);
+    const { numHeads, relative: { numBuckets, maxDistance } = { numBuckets: 32, maxDistance: 128 } } =
+      this.options;
+    const start = uniform(Math.sqrt(3 / ((numBuckets + numHeads) / 2)));
+    return new RelativePositionBias(numHeads, this.side === 'encoder', start, numBuckets, maxDistance);
   }
 
   private createBlock(index: number, routers: RouterPool): EncoderDecoderBlock {

@@ -2,6 +2,8 @@
  * Whole models: one file each.
  * @module
  */
+export { Classifier, type ClassifierOutput } from './classifier.js';
+export { classifierSchema, type ClassifierOptions } from './classifier-options.js';
 export {
   EncoderDecoder,
   type EncoderDecoderInputs,

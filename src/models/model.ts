@@ -3,6 +3,8 @@
  * @module
  */
 import { z } from 'zod';
+import { Classifier } from './classifier.js';
+import { classifierSchema } from './classifier-options.js';
 import { EncoderDecoder } from './encoder-decoder.js';
 import { encoderDecoderSchema } from './encoder-decoder-options.js';
 import { LanguageModel } from './language-model.js';
@@ -18,6 +20,7 @@ export const modelSchema = z.preprocess(
     // With its default the union would list 'undefined' among the kinds.
     languageModelSchema.safeExtend({ kind: z.literal('languageModel') }),
     encoderDecoderSchema,
+    classifierSchema,
   ]),
 );
 
@@ -25,7 +28,7 @@ export const modelSchema = z.preprocess(
 export type ModelOptions = z.infer<typeof modelSchema> & { readonly vocabSize: number };
 
 /** Any model. */
-export type Model = LanguageModel | EncoderDecoder;
+export type Model = LanguageModel | EncoderDecoder | Classifier;
 
 /** Builds the module tree that the options describe; nothing is allocated. */
 export function createModel(options: ModelOptions): Model {
@@ -34,5 +37,7 @@ export function createModel(options: ModelOptions): Model {
       return new LanguageModel(options);
     case 'encoderDecoder':
       return new EncoderDecoder(options);
+    case 'classifier':
+      return new Classifier(options);
   }
 }

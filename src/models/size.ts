@@ -4,13 +4,15 @@
  */
 import { isSparseBlock, type FeedForward } from '../moe/index.js';
 import { Module, type Parameter } from '../nn/index.js';
+import { Classifier } from './classifier.js';
 import { EncoderDecoder } from './encoder-decoder.js';
-import type { LanguageModel } from './language-model.js';
+import { LanguageModel } from './language-model.js';
 import type { Model, ModelOptions } from './model.js';
 
 /**
  * Parameters, compute and memory of a model. "A token" of an encoder–decoder is one source token through the encoder and
- * one target token through the decoder.
+ * one target token through the decoder; a classifier's goes through the stacks that it has, and its head, which works
+ * once a text, counts as a share of that at full context.
  */
 export interface ModelSize {
   /** All parameters; a tied table counts once. */
@@ -41,17 +43,16 @@ interface SizedBlock {
 
 /** Tables, vectors per head, and what projects positions: looked up, or multiplied once for all tokens. */
 const dependsOnNoToken =
-  /^((encoder|decoder)\.)?(embedding|position)\.|\.attention\.(position\.weight|contentBias|positionBias)$/;
+  /^((encoder|decoder)\.)?(embedding|position)\.|^classifier\.|\.attention\.(position\.weight|contentBias|positionBias)$/;
 
 /** Sizes of a model under construction; it needs neither names nor weights. */
 export function sizeOfModel(model: Model): ModelSize {
-  const blocks = model instanceof EncoderDecoder ? encoderDecoderBlocks(model) : languageModelBlocks(model);
-  const { hiddenSize, vocabSize, tieEmbeddings } = model.options;
+  const blocks = model instanceof LanguageModel ? languageModelBlocks(model) : stackBlocks(model);
   const all = model.parameters();
   const inLayers = new Set<Parameter>();
   const inSparse = new Set<Parameter>();
   let active = 0;
-  let flops = tieEmbeddings ? 2 * vocabSize * hiddenSize : 0;
+  let flops = outputFlops(model);
   for (const { feedForward, isSparse, attentionFlops } of blocks) {
     const cost = feedForward.cost();
     active += cost.parameters;
@@ -84,6 +85,15 @@ export function sizeOfModel(model: Model): ModelSize {
   };
 }
 
+/** Operations of an output that no matrix of the layers stands for: a tied table, or a head that works once a text. */
+function outputFlops(model: Model): number {
+  const { hiddenSize, contextLength } = model.options;
+  if (model instanceof Classifier) {
+    return (2 * hiddenSize * (hiddenSize + model.options.numLabels)) / contextLength;
+  }
+  return model.options.tieEmbeddings ? 2 * model.options.vocabSize * hiddenSize : 0;
+}
+
 function parametersOf(feedForward: FeedForward): Iterable<Parameter> {
   return feedForward instanceof Module ? feedForward.parameters().values() : [];
 }
@@ -102,8 +112,9 @@ function languageModelBlocks({ options, blocks, memoryLengths }: LanguageModel):
   });
 }
 
-function encoderDecoderBlocks({ options, encoder, decoder }: EncoderDecoder): SizedBlock[] {
-  const { sparse, contextLength, targetLength = contextLength } = options;
+function stackBlocks({ options, encoder, decoder }: EncoderDecoder | Classifier): SizedBlock[] {
+  const { sparse, contextLength, numEncoderLayers } = options;
+  const { targetLength = contextLength } = 'targetLength' in options ? options : {};
   const sized = (stack: typeof encoder, firstLayer: number, visibleKeys: number): SizedBlock[] =>
     stack.blocks.map(({ feedForward }, index) => ({
       feedForward,
@@ -112,7 +123,7 @@ function encoderDecoderBlocks({ options, encoder, decoder }: EncoderDecoder): Si
     }));
   return [
     ...sized(encoder, 0, contextLength),
-    ...sized(decoder, options.numEncoderLayers, targetLength / 2 + contextLength),
+    ...(decoder ? sized(decoder, numEncoderLayers, targetLength / 2 + contextLength) : []),
   ];
 }
 

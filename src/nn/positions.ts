@@ -65,10 +65,10 @@ export function relativeBucket(
   numBuckets = 32,
   maxDistance = 128,
 ): number {
-  const buckets = bidirectional ? numBuckets / 2 : numBuckets;
+  const buckets = bidirectional ? Math.floor(numBuckets / 2) : numBuckets;
   const offset = bidirectional && relative > 0 ? buckets : 0;
   const distance = bidirectional ? Math.abs(relative) : Math.max(-relative, 0);
-  const exact = buckets / 2;
+  const exact = Math.floor(buckets / 2);
   if (distance < exact) return offset + distance;
   // float32, as in the reference: the logarithm sits exactly on bucket borders.
   const ratio = Math.fround(

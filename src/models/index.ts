@@ -5,6 +5,13 @@
 export { Classifier, type ClassifierOutput } from './classifier.js';
 export { classifierSchema, type ClassifierOptions } from './classifier-options.js';
 export {
+  cacheInputs,
+  cacheOutputs,
+  cacheShapes,
+  type CacheInput,
+  type DecodingCache,
+} from './decoding-cache.js';
+export {
   EncoderDecoder,
   type EncoderDecoderInputs,
   type EncoderDecoderOutput,

@@ -32,10 +32,20 @@ import {
   xavierUniform,
   type AttentionInputs,
   type AttentionLayer,
+  type AttentionPast,
+  type CacheEntry,
+  type CacheSizes,
   type Initializer,
   type TraceContext,
   type WeightInitialization,
 } from '../nn/index.js';
+import {
+  capacityOf,
+  positionsAfter,
+  usedSlots,
+  type CacheInput,
+  type DecodingCache,
+} from './decoding-cache.js';
 import type { LanguageModelOptions } from './language-model-options.js';
 import { LayerReports, type ModelReport } from './layer-reports.js';
 import {
@@ -45,7 +55,7 @@ import {
   type MemoryLengths,
   type SegmentMemory,
 } from './segment-memory.js';
-import { createNorm, TransformerBlock, type Norm } from './transformer-block.js';
+import { createNorm, TransformerBlock, type BlockPast, type Norm } from './transformer-block.js';
 
 /** What a traced model returns. */
 export interface LanguageModelOutput extends ModelReport {
@@ -53,6 +63,8 @@ export interface LanguageModelOutput extends ModelReport {
   readonly logits: Tensor;
   /** What the next segment remembers; only where a memory was given. */
   readonly memory: SegmentMemory | undefined;
+  /** What is to be kept of these tokens, one entry a block: `[batch, heads, time, size]`; only where a cache was given. */
+  readonly cache: readonly CacheEntry[] | undefined;
 }
 
 /** Tensors that a model reads. */
@@ -67,6 +79,8 @@ export interface LanguageModelInputs {
   readonly logitRows?: Tensor;
   /** What came before: `transformerXL` and `span` positions only; they begin a text when absent. */
   readonly memory?: SegmentMemory | undefined;
+  /** The tokens before, to go on from; `start` where texts begin and what later passes need is to be kept. */
+  readonly cache?: CacheInput | undefined;
 }
 
 /** Decoder-only Transformer. Parameter names follow the properties: `blocks.0.attention.query.weight`. */
@@ -104,6 +118,21 @@ export class LanguageModel extends Module {
     return this.blocks.flatMap(({ feedForward: { leak } }, index) =>
       leak === undefined ? [] : [`layer ${index}: ${leak}`],
     );
+  }
+
+  /** What every block keeps of a token, for those after it; empty parts where its attention keeps nothing. */
+  get cacheSizes(): readonly CacheSizes[] {
+    return this.blocks.map(({ attention }) => attention.cacheSizes ?? {});
+  }
+
+  /** Why no pass can go on from a cache, so that a text is computed again for every token; undefined where one can. */
+  get wholeText(): string | undefined {
+    for (const [index, { attention, feedForward }] of this.blocks.entries()) {
+      if (!attention.forwardCached)
+        return `${this.options.positions} positions read the states of a whole segment`;
+      if (feedForward.wholeText !== undefined) return `layer ${index}: ${feedForward.wholeText}`;
+    }
+    return undefined;
   }
 
   private get headSize(): number {
@@ -223,10 +252,15 @@ export class LanguageModel extends Module {
 
   /**
    * Traces the model over static `[batch, time]` ids.
-   * @throws RangeError if there are more than {@link windowLength}, or a memory is given to a model without one.
+   *
+   * With a cache, the tokens come after those it holds, and sparse layers serve every choice: a pass over a few tokens
+   * cannot know who took places before. Padding is then at the right, each sequence's own; idle sequences have none but
+   * padding.
+   * @throws RangeError if there are more than {@link windowLength}; a memory is given to a model without one; or a cache
+   *   to a model that needs its text in one piece.
    */
   forward(
-    { tokens, mask, languages, logitRows, memory }: LanguageModelInputs,
+    { tokens, mask, languages, logitRows, memory, cache }: LanguageModelInputs,
     context: TraceContext,
   ): LanguageModelOutput {
     const [batch, time] = tokens.shape as [number, number];
@@ -235,25 +269,37 @@ export class LanguageModel extends Module {
       throw new RangeError(`${time} tokens do not fit contextLength ${contextLength}`);
     if (memory && !this.memoryLengths)
       throw new RangeError(`${this.options.positions} positions have no memory`);
+    if (cache && this.wholeText !== undefined) throw new RangeError(`no pass can go on: ${this.wholeText}`);
+    const past = cache === 'start' ? undefined : cache;
+    const positions = past && positionsAfter(past, time, this.windowLength);
     let hidden = this.embedding.forward(tokens);
-    if (this.position instanceof Embedding) hidden = add(hidden, this.position.forward(range(time)));
+    if (this.position instanceof Embedding)
+      hidden = add(hidden, this.position.forward(positions ?? range(time)));
     hidden = dropout(hidden, rate, 'embedding', context);
 
     const before = memory?.hidden ?? this.beforeText(batch, hidden);
-    const attention = this.attentionInputs(hidden, mask, { ...memory, hidden: before });
+    const attention = this.attentionInputs(hidden, mask, { ...memory, hidden: before }, positions);
+    const attentionPast = past && positions && this.attentionPast(past, hidden, positions);
     const flat = (x: Tensor | undefined): Tensor | undefined => x && reshape(x, [batch * time]);
     const reports = new LayerReports();
     const remembered: Tensor[] = [];
+    const kept: CacheEntry[] = [];
     let routing: FeedForwardOutput['routing'];
     this.blocks.forEach((block, layerIndex) => {
       if (memory) remembered.push(pushSegment(memory.hidden[layerIndex], hidden));
-      const result = block.forward(hidden, attention, before[layerIndex], {
+      const blockPast: BlockPast = {
+        memory: before[layerIndex],
+        cache: attentionPast ? { ...attentionPast, entry: past.entries[layerIndex] } : cache && 'start',
+      };
+      const result = block.forward(hidden, attention, blockPast, {
         ...context,
         layerIndex,
         site: `blocks.${layerIndex}`,
         batchSize: batch,
         causal: true,
         tokenMask: flat(mask),
+        positions: flat(positions),
+        serveAll: cache !== undefined,
         tokenIds: flat(tokens),
         languageIds: flat(languages),
         previousRecord: reports.records.at(-1),
@@ -261,6 +307,7 @@ export class LanguageModel extends Module {
       });
       hidden = result.hidden;
       routing = result.routing ?? routing;
+      if (result.entry) kept.push(result.entry);
       reports.add(result, layerIndex);
     });
     const normed = this.norm?.forward(hidden) ?? hidden;
@@ -273,6 +320,7 @@ export class LanguageModel extends Module {
         hidden: remembered,
         visible: memory.visible && pushSegment(memory.visible, mask ?? visibleTokens(hidden)),
       },
+      cache: cache && kept,
     };
   }
 
@@ -288,24 +336,40 @@ export class LanguageModel extends Module {
     hidden: Tensor,
     mask: Tensor | undefined,
     memory: SegmentMemory,
+    positions: Tensor | undefined,
   ): Omit<AttentionInputs, 'site'> {
     const [batch, time] = hidden.shape as [number, number];
-    const { positions, attentionDropout: dropoutRate, hiddenSize } = this.options;
+    const { positions: kind, attentionDropout: dropoutRate, hiddenSize } = this.options;
     const length = (memory.hidden.at(0)?.shape[1] as number | undefined) ?? 0;
     const past = memory.visible ?? (mask && length > 0 ? fill(hidden.dtype, [batch, length], 1) : undefined);
     const keyMask = past ? concat([past, mask ?? visibleTokens(hidden)], 1) : mask;
     const shared = { causal: true, dropoutRate, keyMask };
-    if (positions === 'rotary') {
+    if (kind === 'rotary') {
       const { base } = this.options.rotary ?? {};
-      return { ...shared, rotary: rotaryTables(time, this.headSize, hidden.dtype, base) };
+      // Tokens that stand anywhere pick their rows from the table of all positions.
+      const rows = positions ? this.windowLength : time;
+      return { ...shared, rotary: { ...rotaryTables(rows, this.headSize, hidden.dtype, base), positions } };
     }
-    if (positions === 'transformerXL')
+    if (kind === 'transformerXL')
       return { ...shared, relativePositions: sinusoidTable(length + time, hiddenSize, hidden.dtype) };
     if (this.position instanceof SpanPositions)
       return { ...shared, relativePositions: this.position.weight.tensor };
     if (this.position instanceof RelativePositionBias)
       return { ...shared, bias: this.position.forward(time, time) };
     return shared;
+  }
+
+  /** What all blocks are told about the slots of a cache. */
+  private attentionPast(
+    past: DecodingCache,
+    { dtype }: Tensor,
+    positions: Tensor,
+  ): Omit<AttentionPast, 'entry'> {
+    const capacity = capacityOf(past);
+    return {
+      mask: usedSlots(past, capacity, dtype),
+      ...(this.position instanceof RelativePositionBias && { bias: this.position.at(positions, capacity) }),
+    };
   }
 }
 

@@ -53,7 +53,7 @@ test.each<BlockNorm>(['pre', 'post', 'postDouble'])('%s is what its equations sa
   const { hidden } = block.forward(
     slice(states, 1, length, length + time),
     {},
-    slice(states, 1, 0, length),
+    { memory: slice(states, 1, 0, length) },
     layerContext({ site: 'block' }),
   );
   const numbers = randomParameters(parameters, 1);
@@ -100,6 +100,11 @@ test.each<[BlockNorm, string[]]>([
   nameParameters(block);
   const states = input('states', 'float32', [batch, length + time, size]);
   const context = layerContext({ site: 'block', training: true });
-  block.forward(slice(states, 1, length, length + time), {}, slice(states, 1, 0, length), context);
+  block.forward(
+    slice(states, 1, length, length + time),
+    {},
+    { memory: slice(states, 1, 0, length) },
+    context,
+  );
   expect([...context.noise.feeds.keys()]).toEqual(expected.map((part) => `noise.block.${part}`));
 });

@@ -11,6 +11,8 @@ import {
   RMSNorm,
   type AttentionInputs,
   type AttentionLayer,
+  type AttentionPast,
+  type CacheEntry,
 } from '../nn/index.js';
 
 /** Either kind of normalisation. */
@@ -36,6 +38,14 @@ export interface TransformerBlockParts {
   readonly feedForward: FeedForward;
   /** Around the feed-forward layer's first residual, for `postDouble`. */
   readonly innerNorm?: Norm | undefined;
+}
+
+/** What a block is given of the tokens before. */
+export interface BlockPast {
+  /** Its inputs for them, `[batch, length, hiddenSize]`; normalised as its input is. */
+  readonly memory?: Tensor | undefined;
+  /** What its attention kept of them; or `start`, where a text begins and what later passes need is to be kept. */
+  readonly cache?: AttentionPast | 'start' | undefined;
 }
 
 /**
@@ -68,41 +78,50 @@ export class TransformerBlock extends Module {
   /**
    * `[batch, time, hiddenSize]` → the same shape, with what the feed-forward layer reports.
    * @param attention positions and masks, without the site, which is the block's.
-   * @param memory inputs of this block for the tokens before, `[batch, length, hiddenSize]`; normalised as its input is.
+   * @returns also what is to be kept of these tokens, where a cache was given.
    */
   forward(
     hidden: Tensor,
     attention: Omit<AttentionInputs, 'site'>,
-    memory: Tensor | undefined,
+    past: BlockPast,
     context: FeedForwardContext,
-  ): Omit<FeedForwardOutput, 'output'> & { hidden: Tensor } {
+  ): Omit<FeedForwardOutput, 'output'> & { hidden: Tensor; entry?: CacheEntry } {
     const drop = (x: Tensor, part: string): Tensor =>
       dropout(x, this.residualDropout, `${context.site}.${part}`, context);
     const isPre = this.blockNorm === 'pre';
     const before = (x: Tensor): Tensor => (isPre ? this.attentionNorm.forward(x) : x);
-    const queries = before(hidden);
-    const attended = this.attention.forward(
-      queries,
-      {
-        ...attention,
-        ...(memory && { memory: concat([before(memory), queries], 1) }),
-        site: `${context.site}.attention`,
-      },
-      context,
-    );
+    const { output: attended, entry } = this.attend(before(hidden), attention, past, before, context);
     const added = this.innerNorm ? attended : drop(attended, 'attentionOutput');
     const joined = add(hidden, added);
     const middle = isPre ? joined : this.attentionNorm.forward(joined);
     const rows = isPre && this.feedForwardNorm ? this.feedForwardNorm.forward(middle) : middle;
-    const { output, ...report } = this.feedForward.forward(reshape(rows, [-1, middle.shape[2]]), {
+    const { output, ...layerReport } = this.feedForward.forward(reshape(rows, [-1, middle.shape[2]]), {
       ...context,
       site: `${context.site}.feedForward`,
     });
+    const report = { ...layerReport, ...(entry && { entry }) };
     const last = reshape(output, middle.shape);
     if (this.feedForward.ownsResidual) return { hidden: last, ...report };
     const sum = add(middle, drop(last, 'feedForwardOutput'));
     if (isPre) return { hidden: sum, ...report };
     const outer = this.innerNorm ? add(middle, this.innerNorm.forward(sum)) : sum;
     return { hidden: this.feedForwardNorm!.forward(outer), ...report };
+  }
+
+  private attend(
+    queries: Tensor,
+    inputs: Omit<AttentionInputs, 'site'>,
+    { memory, cache }: BlockPast,
+    before: (x: Tensor) => Tensor,
+    context: FeedForwardContext,
+  ): { output: Tensor; entry?: CacheEntry } {
+    const site = `${context.site}.attention`;
+    if (cache === undefined) {
+      const all = memory && { memory: concat([before(memory), queries], 1) };
+      return { output: this.attention.forward(queries, { ...inputs, ...all, site }, context) };
+    }
+    if (!this.attention.forwardCached) throw new RangeError(`${site} cannot go on from a cache`);
+    const past = cache === 'start' ? undefined : cache;
+    return this.attention.forwardCached(queries, { ...inputs, site }, past, context);
   }
 }

@@ -18,6 +18,13 @@ export interface FeedForwardContext extends TraceContext {
   readonly causal: boolean;
   /** Float `[tokens]`: 1 for real tokens, 0 for padding. Everything is real when absent. */
   readonly tokenMask?: Tensor | undefined;
+  /** Integers `[tokens]`: where tokens stand in their texts; 0 … within each sequence when absent. */
+  readonly positions?: Tensor | undefined;
+  /**
+   * Every choice finds a place, whatever the layer's dispatch: passes that go on from a cache, where nobody counts who
+   * came before. A token by itself never overflows an expert.
+   */
+  readonly serveAll?: boolean;
   /** Int32 `[tokens]`: token ids, for routers that look at them. */
   readonly tokenIds?: Tensor | undefined;
   /** Int32 `[tokens]`: language ids, for routers that look at them. */
@@ -95,6 +102,8 @@ export interface FeedForward {
   readonly ownsResidual?: boolean;
   /** Why what the layer says about a token may depend on later ones outside training; undefined when it never does. */
   readonly leak?: string | undefined;
+  /** Why the layer needs a text in one piece, so that no pass can go on from a cache; undefined where it does not. */
+  readonly wholeText?: string | undefined;
   /** `[tokens, hiddenSize]` → output of the same shape, with records and losses */
   forward(hidden: Tensor, context: FeedForwardContext): FeedForwardOutput;
   cost(): TokenCost;

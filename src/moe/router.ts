@@ -35,6 +35,8 @@ export interface Router {
   readonly expectedTopK?: number;
   /** Why the decision about a token may depend on later ones outside training; undefined when it never does. */
   readonly leak?: string | undefined;
+  /** Why the router needs a text in one piece; undefined where tokens can come in several passes. */
+  readonly wholeText?: string | undefined;
   /** `hidden` is `[tokens, hiddenSize]`. */
   route(hidden: Tensor, context: FeedForwardContext): Routing;
 }

@@ -17,6 +17,7 @@ import { Module, type Linear } from '../nn/index.js';
 import { weightedSum, type Combine } from './combine.js';
 import { addCosts, moduleCost } from './cost.js';
 import type { Dispatch } from './dispatch.js';
+import { DroplessDispatch } from './dispatch/dropless.js';
 import type { ExpertBank } from './expert-bank.js';
 import type {
   FeedForward,
@@ -70,12 +71,18 @@ export class SparseLayer extends Module implements FeedForward {
     return router.leak ?? dispatch.leak?.(router.topK, experts.numExperts);
   }
 
+  get wholeText(): string | undefined {
+    return this.router.wholeText;
+  }
+
   forward(hidden: Tensor, context: FeedForwardContext): FeedForwardOutput {
     const { numExperts } = this.experts;
     const routing = context.routingOverride
       ? overridden(context.routingOverride, numExperts, hidden)
       : this.router.route(hidden, context);
-    const { expertInput = hidden, dispatch = this.dispatch, updates = [] } = routing;
+    // Without places nobody is dropped, and experts that nobody chose are not read.
+    const own = context.serveAll ? new DroplessDispatch() : this.dispatch;
+    const { expertInput = hidden, dispatch = own, updates = [] } = routing;
     const dispatched = dispatch.dispatch(expertInput, routing, numExperts, context);
     const outputs = this.experts.forward(dispatched.rows, context);
     const chosen = dispatched.combine?.(outputs) ?? this.combine(dispatched.collect(outputs), routing.gates);

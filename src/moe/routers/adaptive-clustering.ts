@@ -91,6 +91,13 @@ export class AdaptiveClusteringRouter extends Module implements Router {
     return "clusters are measured over the whole batch, later tokens included; use stats 'running' or 'prefix'";
   }
 
+  get wholeText(): string | undefined {
+    const { weights, layers } = this.options;
+    const measures = weights === 'clusters' && this.settings.stats !== 'running' && layers?.length !== 0;
+    if (!measures) return this.inner.wholeText;
+    return "clusters are measured over the text so far; stats 'running' reads a moving average instead";
+  }
+
   route(hidden: Tensor, context: FeedForwardContext): Routing {
     const record = this.clusters(context);
     if (!record) return this.inner.route(hidden, context);

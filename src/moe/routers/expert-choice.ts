@@ -81,6 +81,10 @@ export class ExpertChoiceRouter extends ClassifierRouter implements Router {
     return `experts choose among ${among}; evaluation: 'topK' lets each token choose by itself`;
   }
 
+  get wholeText(): string | undefined {
+    return this.leak;
+  }
+
   route(hidden: Tensor, context: FeedForwardContext): Routing {
     const { topK, evaluation = 'topK', zLossCoefficient = 0 } = this.options;
     const logits = this.classifier.forward(hidden);

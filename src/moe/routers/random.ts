@@ -69,7 +69,8 @@ export class RandomRouter extends Module implements Router {
    * Int64 `[tokens, numExperts]`: `((id · a_e + position · b_e + c_e) mod p)² mod p` with random a, b, c per expert.
    * The square breaks the straight line along which neighbours would follow each other.
    */
-  private hashed(tokens: number, { tokenIds, batchSize, layerIndex }: FeedForwardContext): Tensor {
+  private hashed(tokens: number, context: FeedForwardContext): Tensor {
+    const { tokenIds, batchSize, layerIndex } = context;
     if (!tokenIds) {
       throw new Error(
         `layer ${layerIndex} routes by token ids outside training, but its model has none; choose another router than 'random'`,
@@ -83,10 +84,12 @@ export class RandomRouter extends Module implements Router {
         Array.from({ length: numExperts }, () => 1 + random.integer(prime - 1)),
       );
     const perSequence = tokens / batchSize;
-    const position = whole(
-      [tokens, 1],
-      Array.from({ length: tokens }, (_, token) => token % perSequence),
-    );
+    const position = context.positions
+      ? reshape(cast(context.positions, 'int64'), [tokens, 1])
+      : whole(
+          [tokens, 1],
+          Array.from({ length: tokens }, (_, token) => token % perSequence),
+        );
     const id = reshape(cast(tokenIds, 'int64'), [tokens, 1]);
     const line = add(add(multiply(id, draw()), multiply(position, draw())), draw());
     const remainder = modulo(line, prime);

@@ -1,0 +1,103 @@
+/**
+ * The buffers behind a model's cache: keys and values of a batch of texts, fed where they lie and filled in place.
+ * @module
+ */
+import { cacheShapes } from '../models/index.js';
+import type { CacheSizes } from '../nn/index.js';
+import type { TensorData } from '../runtime/index.js';
+
+/** Slots for the tokens of a batch of texts, each with its own length. */
+export class KeyValueStore {
+  /** Slots in use of every text. */
+  readonly lengths: Int32Array;
+  private shapes: ReturnType<typeof cacheShapes>;
+  private parts: ReadonlyMap<string, Float32Array>;
+
+  /**
+   * @param layers what every block keeps of a token
+   * @param batch texts
+   * @param capacity slots a text
+   */
+  constructor(
+    private readonly layers: readonly CacheSizes[],
+    readonly batch: number,
+    private slots: number,
+  ) {
+    this.lengths = new Int32Array(batch);
+    this.shapes = cacheShapes(layers, batch, slots);
+    this.parts = this.allocate();
+  }
+
+  /** Slots a text. */
+  get capacity(): number {
+    return this.slots;
+  }
+
+  /** Feeds of a program that goes on from here, by name. They stay the same buffers until the store grows. */
+  get feeds(): Readonly<Record<string, TensorData>> {
+    return { ...Object.fromEntries(this.parts), 'cache.lengths': this.lengths };
+  }
+
+  /** Makes room for more slots a text and moves what is there. Buffers that were bound are no longer those in use. */
+  grow(capacity: number): void {
+    const before = [...this.parts.values()];
+    const from = this.slots;
+    this.slots = capacity;
+    this.shapes = cacheShapes(this.layers, this.batch, capacity);
+    this.parts = this.allocate();
+    [...this.shapes.values()].forEach(([, heads, , size], part) => {
+      const [old, grown] = [before[part], [...this.parts.values()][part]];
+      for (let row = 0; row < this.batch * heads; row++) {
+        const used = this.lengths[Math.floor(row / heads)] * size;
+        grown.set(old.subarray(row * from * size, row * from * size + used), row * capacity * size);
+      }
+    });
+  }
+
+  /**
+   * Adds what a pass kept of its tokens.
+   * @param kept outputs of the pass by feed name, `[batch, heads, time, size]` each
+   * @param counts how many of the pass's tokens each text has; the first ones
+   * @throws RangeError if a text has more tokens than there are slots.
+   */
+  append(kept: Readonly<Record<string, TensorData>>, time: number, counts: ArrayLike<number>): void {
+    for (let text = 0; text < this.batch; text++) {
+      if (this.lengths[text] + counts[text] > this.slots)
+        throw new RangeError(
+          `text ${text} has ${this.lengths[text] + counts[text]} tokens for ${this.slots} slots`,
+        );
+    }
+    for (const [name, [, heads, , size]] of this.shapes) {
+      const [slots, fresh] = [this.parts.get(name)!, kept[name] as Float32Array];
+      for (let text = 0; text < this.batch; text++) {
+        for (let head = 0; head < heads; head++) {
+          const row = text * heads + head;
+          const start = row * time * size;
+          const numbers = fresh.subarray(start, start + counts[text] * size);
+          slots.set(numbers, (row * this.slots + this.lengths[text]) * size);
+        }
+      }
+    }
+    for (let text = 0; text < this.batch; text++) this.lengths[text] += counts[text];
+  }
+
+  /** Text i goes on from where text `texts[i]` is: beams that survive, some of them twice. */
+  select(texts: readonly number[]): void {
+    const lengths = this.lengths.slice();
+    for (const [name, [, heads, , size]] of this.shapes) {
+      const part = this.parts.get(name)!;
+      const width = heads * this.slots * size;
+      const before = part.slice();
+      texts.forEach((from, to) => {
+        if (from !== to) part.set(before.subarray(from * width, (from + 1) * width), to * width);
+      });
+    }
+    texts.forEach((from, to) => (this.lengths[to] = lengths[from]));
+  }
+
+  private allocate(): ReadonlyMap<string, Float32Array> {
+    return new Map(
+      [...this.shapes].map(([name, shape]) => [name, new Float32Array(shape.reduce((a, b) => a * b, 1))]),
+    );
+  }
+}

@@ -3,12 +3,19 @@
  * @module
  */
 import { createModel } from '../../models/index.js';
-import type { ExpertWeights } from '../compressed/design-matrix.js';
 import { transposeMatrix } from './transpose.js';
 import type { Checkpoint } from './checkpoint.js';
 
-/** Weights of one expert with the bias of its output, which belongs to no neuron. */
-export interface Expert extends ExpertWeights {
+/** Weights of one expert, as `torch.nn.Linear` lays them out. */
+export interface Expert {
+  /** `[intermediateSize, hiddenSize]`, inside the activation; gated experts only. */
+  readonly gate?: Float32Array;
+  /** `[intermediateSize, hiddenSize]` */
+  readonly up: Float32Array;
+  /** `[intermediateSize]` */
+  readonly upBias?: Float32Array;
+  /** `[hiddenSize, intermediateSize]` */
+  readonly down: Float32Array;
   /** `[hiddenSize]` */
   readonly downBias?: Float32Array;
 }

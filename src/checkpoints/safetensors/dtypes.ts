@@ -80,10 +80,17 @@ export function rankOf(dtype: StoredDType): number {
   return ranks.get(dtype)!;
 }
 
-/** Number of elements of a shape; not a safe integer when it overflows. */
+/**
+ * Number of elements of a shape; not a safe integer when it overflows. A product that passes 2⁶⁴ on its way to a zero
+ * has overflowed, as in the reference implementation; a zero before that makes the tensor empty.
+ */
 export function elementsOf(shape: readonly number[]): number {
-  // A zero anywhere makes the tensor empty, whatever the other sizes multiply to.
-  return shape.includes(0) ? 0 : shape.reduce((product, size) => product * size, 1);
+  let product = 1;
+  for (const size of shape) {
+    product *= size;
+    if (product >= 2 ** 64) return Infinity;
+  }
+  return product;
 }
 
 /** Bytes `[begin, end)` of an array as a view. The range may lie anywhere in an array of any size. */

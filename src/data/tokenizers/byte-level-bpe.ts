@@ -3,11 +3,13 @@
  * word becomes its UTF-8 bytes, and learnt pairs are merged, earliest learnt first.
  * @module
  */
+import { AddedTokens, type AddedTokenEntry } from './added-tokens.js';
 import { byteCharacters } from './byte-alphabet.js';
 import { addedToken, byteLevelParts } from './byte-tokenizer.js';
 import { fingerprintOf } from './fingerprint.js';
 import { mergePairs, type MergeTable } from './merge-pairs.js';
 import type { SpecialTokens, Tokenizer, TokenizerFile } from './tokenizer.js';
+import { WordCache } from './word-cache.js';
 
 /**
  * The words of GPT-2. White space is that of Unicode, as in the reference implementation (Rust): `\s` of JavaScript
@@ -23,14 +25,9 @@ export interface BytePairModel {
   /** Pairs of ids that are merged, in the order they were learnt, with the id they become. */
   readonly merges: readonly (readonly [left: number, right: number, merged: number])[];
   /** Tokens that are matched in the text before it is cut into words; their ids lie in the vocabulary. */
-  readonly added: readonly { readonly id: number; readonly content: string; readonly special: boolean }[];
+  readonly added: readonly AddedTokenEntry[];
   readonly special: SpecialTokens;
 }
-
-/** Words that are kept with their ids. About 30 MB when full. */
-const cacheCapacity = 200_000;
-/** Longer words are rare and would fill the cache. */
-const longestCachedWord = 64;
 
 /**
  * A byte-level BPE tokenizer. Its ids are those of `@huggingface/tokenizers` with the same `tokenizer.json`; their
@@ -44,10 +41,8 @@ export class BytePairTokenizer implements Tokenizer {
   readonly #table: MergeTable;
   readonly #byteIds = new Int32Array(256);
   readonly #bytes: readonly Uint8Array[];
-  readonly #skipped: ReadonlySet<number>;
-  readonly #addedIds: ReadonlyMap<string, number>;
-  readonly #addedPattern: RegExp | undefined;
-  readonly #words = new Map<string, readonly number[]>();
+  readonly #added: AddedTokens;
+  readonly #words: WordCache;
   readonly #encoder = new TextEncoder();
   readonly #decoder = new TextDecoder('utf-8', { ignoreBOM: true });
 
@@ -67,29 +62,27 @@ export class BytePairTokenizer implements Tokenizer {
     merges.forEach(([left, right], rank) => this.#table.ranks.set(left * this.vocabSize + right, rank));
 
     const byteOf = new Map(byteCharacters.map((character, byte) => [character, byte]));
-    this.#addedIds = new Map(added.map(({ content, id }) => [content, id]));
+    this.#added = new AddedTokens(added);
     this.#bytes = vocabulary.map((token) =>
-      this.#addedIds.has(token)
+      this.#added.has(token)
         ? this.#encoder.encode(token)
         : Uint8Array.from(token, (character) => byteOf.get(character) ?? 0x3f),
     );
-    this.#skipped = new Set(added.filter((token) => token.special).map((token) => token.id));
-    if (added.length > 0) {
-      const longestFirst = added.map((token) => token.content).sort((a, b) => b.length - a.length);
-      this.#addedPattern = new RegExp(`(${longestFirst.map(escapePattern).join('|')})`, 'u');
-    }
+    this.#words = new WordCache((word) =>
+      mergePairs(
+        this.#table,
+        Array.from(this.#encoder.encode(word), (byte) => this.#byteIds[byte]),
+      ),
+    );
     this.fingerprint = fingerprintOf(this.toFile());
   }
 
   /** Ids of a text. Added tokens that stand in the text, such as `<|endoftext|>`, become their id. */
   encode(text: string): Int32Array {
     const ids: number[] = [];
-    if (!this.#addedPattern) this.#encodePlain(text, ids);
-    else {
-      text.split(this.#addedPattern).forEach((part, index) => {
-        if (index % 2) ids.push(this.#addedIds.get(part)!);
-        else this.#encodePlain(part, ids);
-      });
+    for (const part of this.#added.split(text)) {
+      if (typeof part === 'number') ids.push(part);
+      else for (const word of part.match(wordPattern) ?? []) this.#words.push(word, ids);
     }
     return Int32Array.from(ids);
   }
@@ -98,7 +91,7 @@ export class BytePairTokenizer implements Tokenizer {
     const parts: Uint8Array[] = [];
     for (let i = 0; i < ids.length; i++) {
       const bytes = this.#bytes[ids[i]];
-      if (bytes && !this.#skipped.has(ids[i])) parts.push(bytes);
+      if (bytes && !this.#added.isSpecial(ids[i])) parts.push(bytes);
     }
     return this.#decoder.decode(Buffer.concat(parts));
   }
@@ -106,7 +99,7 @@ export class BytePairTokenizer implements Tokenizer {
   byteLength(ids: ArrayLike<number>): number {
     let bytes = 0;
     for (let i = 0; i < ids.length; i++) {
-      if (!this.#skipped.has(ids[i])) bytes += this.#bytes[ids[i]].length;
+      if (!this.#added.isSpecial(ids[i])) bytes += this.#bytes[ids[i]].length;
     }
     return bytes;
   }
@@ -133,26 +126,4 @@ export class BytePairTokenizer implements Tokenizer {
       },
     };
   }
-
-  #encodePlain(text: string, out: number[]): void {
-    const words = text.match(wordPattern);
-    if (!words) return;
-    for (const word of words) {
-      let ids = this.#words.get(word);
-      if (!ids) {
-        ids = mergePairs(
-          this.#table,
-          Array.from(this.#encoder.encode(word), (byte) => this.#byteIds[byte]),
-        );
-        if (word.length <= longestCachedWord) {
-          if (this.#words.size >= cacheCapacity) this.#words.clear();
-          // A word cut from a text keeps all of the text alive; the copy does not.
-          this.#words.set(Buffer.from(word, 'utf16le').toString('utf16le'), ids);
-        }
-      }
-      for (const id of ids) out.push(id);
-    }
-  }
 }
-
-const escapePattern = (text: string): string => text.replace(/[\\^$.*+?()[\]{}|/]/g, '\\$&');

@@ -8,7 +8,9 @@ import { z } from 'zod';
 import { byteCharacters } from './byte-alphabet.js';
 import { BytePairTokenizer } from './byte-level-bpe.js';
 import { CharacterTokenizer, characterSplit } from './character-tokenizer.js';
+import { convertTokenizer, isForeignVocabulary } from './convert/convert-tokenizer.js';
 import { HuggingFaceTokenizer } from './hugging-face-tokenizer.js';
+import { pieceTokenizer } from './load-piece-tokenizer.js';
 import type { SpecialTokens, Tokenizer } from './tokenizer.js';
 
 const addedTokenSchema = z.looseObject({
@@ -47,14 +49,14 @@ const usualNames: Record<keyof SpecialTokens, readonly string[]> = {
 };
 
 /**
- * Reads a tokenizer from a `tokenizer.json`. Byte-level BPE and character vocabularies run here; all others run in
- * `@huggingface/tokenizers`. Special tokens are those that `tokenizer_config.json` beside the file names, or those
+ * Reads a tokenizer from a `tokenizer.json`, or from a vocabulary that {@link convertTokenizer} reads. Byte-level BPE,
+ * characters, WordPiece and SentencePiece run here; all others run in `@huggingface/tokenizers`. Special tokens are those that `tokenizer_config.json` beside the file names, or those
  * with usual names.
  *
  * @throws Error in one line that names the file, the key and what is wrong.
  */
 export function loadTokenizer(path: string): Tokenizer {
-  const json = readJson(path);
+  const json = readFile(path);
   const parsed = fileSchema.safeParse(json);
   if (!parsed.success) throw invalid(path, parsed.error);
   const file = parsed.data;
@@ -71,6 +73,13 @@ export function loadTokenizer(path: string): Tokenizer {
       throw new Error(`${path}: ${(error as Error).message}`, { cause: error });
     }
   }
+  let known: Tokenizer | undefined;
+  try {
+    known = pieceTokenizer(json as Record<string, unknown>, special);
+  } catch (error) {
+    throw new Error(`${path}: ${(error as Error).message}`, { cause: error });
+  }
+  if (known) return known;
   try {
     return new HuggingFaceTokenizer(json as Record<string, unknown>, special);
   } catch (error) {
@@ -78,6 +87,10 @@ export function loadTokenizer(path: string): Tokenizer {
       cause: error,
     });
   }
+}
+
+function readFile(path: string): unknown {
+  return isForeignVocabulary(path) && existsSync(path) ? convertTokenizer(path) : readJson(path);
 }
 
 function readJson(path: string): unknown {

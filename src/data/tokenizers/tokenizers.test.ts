@@ -250,7 +250,7 @@ describe('loading', () => {
         strip_accents: null,
         lowercase: true,
       },
-      pre_tokenizer: { type: 'BertPreTokenizer' },
+      pre_tokenizer: { type: 'Whitespace' },
       post_processor: null,
       decoder: { type: 'WordPiece', prefix: '##', cleanup: false },
       model: {

@@ -9,6 +9,8 @@ import { cast, input, type Tensor } from '../src/graph/index.js';
 import {
   cacheInputs,
   cacheOutputs,
+  EncoderDecoder,
+  encoderDecoderSchema,
   LanguageModel,
   languageModelSchema,
   type CacheInput,
@@ -19,8 +21,10 @@ import {
   nameParameters,
   ParameterArena,
   streamKey,
+  type CacheEntry,
+  type CacheSizes,
 } from '../src/nn/index.js';
-import { compile } from '../src/runtime/index.js';
+import { compile, type TensorData } from '../src/runtime/index.js';
 import { distance } from './support/numbers.js';
 
 type Options = Readonly<Record<string, unknown>>;
@@ -54,6 +58,19 @@ const cases: readonly (readonly [string, Options])[] = [
   ['product keys', { sparse: { kind: 'productKey', heads: 2, subKeys: 5, topK: 3 } }],
 ];
 
+/** Weights of a model, and state as training would have left it: all zeros hide what depends on it. */
+function initialize(model: LanguageModel | EncoderDecoder): Map<string, Float32Array> {
+  const parameters = nameParameters(model);
+  const weights = new Map(ParameterArena.allocate(parameters).initialize(parameters, 5).views);
+  for (const [name, { trainable, size }] of parameters) {
+    if (trainable) continue;
+    const state = new Float32Array(size);
+    fillUniform(streamKey(6, name), state);
+    weights.set(name, state);
+  }
+  return weights;
+}
+
 function build(options: Options): { model: LanguageModel; weights: Map<string, Float32Array> } {
   const model = new LanguageModel({
     ...languageModelSchema.parse({
@@ -68,40 +85,72 @@ function build(options: Options): { model: LanguageModel; weights: Map<string, F
     }),
     vocabSize,
   });
-  const parameters = nameParameters(model);
-  const weights = new Map(ParameterArena.allocate(parameters).initialize(parameters, 5).views);
-  for (const [name, { trainable, size }] of parameters) {
-    if (trainable) continue;
-    const state = new Float32Array(size);
-    fillUniform(streamKey(6, name), state);
-    weights.set(name, state);
-  }
-  return { model, weights };
+  return { model, weights: initialize(model) };
 }
 
 const text = Int32Array.from({ length: batch * time }, (_, i) => (7 * i + Math.floor(i / 5)) % vocabSize);
 const row = (logits: ArrayLike<number>, at: number): number[] =>
   Array.from({ length: vocabSize }, (_, id) => logits[at * vocabSize + id]);
 
+/** What a pass computes of its tokens. */
+type Trace = (
+  inputs: Readonly<{ tokens: Tensor; mask: Tensor; cache: CacheInput }>,
+) => Readonly<{ logits: Tensor; cache: readonly CacheEntry[] | undefined }>;
+
 /** One pass over `[batch, length]` ids after what a store holds, `counts` of them real. */
 async function pass(
-  model: LanguageModel,
-  weights: ReadonlyMap<string, Float32Array>,
+  trace: Trace,
+  cacheSizes: readonly CacheSizes[],
+  feeds: Iterable<readonly [string, TensorData]>,
   store: KeyValueStore,
   [ids, length, counts]: readonly [Int32Array, number, readonly number[]],
 ): Promise<Float32Array> {
   const starts = store.lengths.every((used) => used === 0);
-  const cache: CacheInput = starts ? 'start' : cacheInputs(model.cacheSizes, batch, store.capacity);
+  const cache: CacheInput = starts ? 'start' : cacheInputs(cacheSizes, batch, store.capacity);
   const tokens = input('tokens', 'int32', [batch, length]);
   const mask = cast(input('mask', 'bool', [batch, length]), 'float32');
-  const { logits, cache: kept } = model.forward({ tokens, mask, cache }, evaluationContext());
+  const { logits, cache: kept } = trace({ tokens, mask, cache });
   const program = await compile<string>({ logits, ...cacheOutputs(kept!) });
   const real = Uint8Array.from(ids, (_, i) => Number(i % length < counts[Math.floor(i / length)]));
-  program.bindKnown(weights).bindKnown(Object.entries(store.feeds)).bind({ tokens: ids, mask: real });
+  program.bindKnown(feeds).bindKnown(Object.entries(store.feeds)).bind({ tokens: ids, mask: real });
   const results = await program.run();
   store.append(results, length, counts);
   await program.release();
   return results['logits'] as Float32Array;
+}
+
+/**
+ * A beginning of 5 and 3 tokens, then 4 and 6, then one by one: at every token as in one pass. Padding is whatever it is:
+ * the last id of the vocabulary here.
+ */
+async function expectSameInPasses(
+  trace: Trace,
+  cacheSizes: readonly CacheSizes[],
+  feeds: readonly (readonly [string, TensorData])[],
+  expected: Float32Array,
+): Promise<void> {
+  const store = new KeyValueStore(cacheSizes, batch, 9);
+  const shape: readonly (readonly [number, readonly number[]])[] = [
+    [6, [5, 3]],
+    [6, [4, 6]],
+    ...Array.from({ length: 5 }, (): [number, number[]] => [1, [1, 1]]),
+  ];
+  for (const [length, counts] of shape) {
+    const before = [...store.lengths];
+    if (Math.max(...before) + length > store.capacity) store.grow(capacity);
+    const ids = Int32Array.from({ length: batch * length }, (_, i) => {
+      const [b, t] = [Math.floor(i / length), i % length];
+      return t < counts[b] ? text[b * time + before[b] + t] : vocabSize - 1;
+    });
+    const actual = await pass(trace, cacheSizes, feeds, store, [ids, length, counts]);
+    for (let b = 0; b < batch; b++) {
+      for (let t = 0; t < counts[b]; t++) {
+        const difference = distance(row(actual, b * length + t), row(expected, b * time + before[b] + t));
+        expect(difference, `text ${b}, token ${before[b] + t}`).toBeLessThan(1e-5);
+      }
+    }
+  }
+  expect([...store.lengths]).toEqual([14, 14]);
 }
 
 test.each(cases)('%s', async (_, options) => {
@@ -112,31 +161,72 @@ test.each(cases)('%s', async (_, options) => {
   const whole = await compile({ logits });
   const expected = (await whole.bindKnown(weights).run({ tokens: text })).logits as Float32Array;
 
-  // A beginning of 5 and 3 tokens, then 4 and 6, then one by one: until the longer is done, and the shorter as well.
-  const store = new KeyValueStore(model.cacheSizes, batch, 9);
-  const shape: readonly (readonly [number, readonly number[]])[] = [
-    [6, [5, 3]],
-    [6, [4, 6]],
-    ...Array.from({ length: 5 }, (): [number, number[]] => [1, [1, 1]]),
-  ];
-  for (const [length, counts] of shape) {
-    const before = [...store.lengths];
-    if (Math.max(...before) + length > store.capacity) store.grow(capacity);
-    // Padding is whatever it is: the last id of the vocabulary here.
-    const ids = Int32Array.from({ length: batch * length }, (_, i) => {
-      const [b, t] = [Math.floor(i / length), i % length];
-      return t < counts[b] ? text[b * time + before[b] + t] : vocabSize - 1;
-    });
-    const actual = await pass(model, weights, store, [ids, length, counts]);
-    for (let b = 0; b < batch; b++) {
-      for (let t = 0; t < counts[b]; t++) {
-        const difference = distance(row(actual, b * length + t), row(expected, b * time + before[b] + t));
-        expect(difference, `text ${b}, token ${before[b] + t}`).toBeLessThan(1e-5);
-      }
-    }
-  }
-  expect([...store.lengths]).toEqual([14, 14]);
+  const trace: Trace = (inputs) => model.forward(inputs, evaluationContext());
+  await expectSameInPasses(trace, model.cacheSizes, [...weights], expected);
   await whole.release();
+});
+
+const sourceTime = 7;
+const encoderDecoders: readonly (readonly [string, Options])[] = [
+  ['T5', { attentionScale: 1, scaleLogits: true, headSize: 7, initialization: { scale: 1, embedding: 1 } }],
+  ['fairseq', { positions: 'sinusoidal', norm: 'layer', bias: true, scaleEmbeddings: true }],
+  ['learned positions, own output', { positions: 'learned', tieEmbeddings: false }],
+  ['Switch', { sparse: { numExperts: 4, router: { kind: 'softmax' } } }],
+];
+
+test.each(encoderDecoders)('encoder–decoder, %s', async (_, options) => {
+  const model = new EncoderDecoder({
+    ...encoderDecoderSchema.parse({
+      kind: 'encoderDecoder',
+      hiddenSize: 24,
+      numEncoderLayers: 2,
+      numDecoderLayers: 2,
+      numHeads: 2,
+      intermediateSize: 20,
+      contextLength: sourceTime,
+      targetLength: capacity,
+      initialization: { scale: 4, embedding: 1 },
+      ...options,
+    }),
+    vocabSize,
+  });
+  const weights = initialize(model);
+  const source = input('source', 'int32', [batch, sourceTime]);
+  const sourceMask = input('sourceMask', 'float32', [batch, sourceTime]);
+  const feeds = {
+    source: Int32Array.from({ length: batch * sourceTime }, (__, i) => (5 * i + 3) % vocabSize),
+    // The second source is shorter.
+    sourceMask: Float32Array.from({ length: batch * sourceTime }, (__, i) => Number(i < 11)),
+  };
+  const target = input('target', 'int32', [batch, time]);
+  const whole = await compile({
+    logits: model.forward({ source, sourceMask, target }, evaluationContext()).logits,
+  });
+  const run = whole
+    .bindKnown(weights)
+    .bind({ ...feeds, target: text })
+    .run();
+  const expected = (await run).logits as Float32Array;
+
+  const entries = model.readSource({ source, sourceMask }, evaluationContext());
+  const reader = await compile<string>(cacheOutputs(entries));
+  const read = await reader.bindKnown(weights).bindKnown(Object.entries(feeds)).run();
+  const states = entries.map((entry, layer) =>
+    Object.fromEntries(
+      Object.entries(entry).map(([part, { shape }]) => [
+        part,
+        input(`cross.${layer}.${part}`, 'float32', shape),
+      ]),
+    ),
+  );
+  const crossFeeds = Object.entries(read).map(
+    ([name, data]) => [name.replace('cache', 'cross'), data] as const,
+  );
+  const trace: Trace = ({ tokens, mask, cache }) =>
+    model.decode({ target: tokens, targetMask: mask, states, sourceMask, cache }, evaluationContext());
+  const all = [...weights, ...crossFeeds, ['sourceMask', feeds.sourceMask] as const];
+  await expectSameInPasses(trace, model.decoder.cacheSizes, all, expected);
+  await Promise.all([whole.release(), reader.release()]);
 });
 
 describe('models that need a text in one piece', () => {

@@ -5,11 +5,29 @@
  */
 import { add, reshape, type Tensor } from '../graph/index.js';
 import type { FeedForward, FeedForwardContext, FeedForwardOutput } from '../moe/index.js';
-import { type Attention, type AttentionInputs, dropout, Module } from '../nn/index.js';
+import {
+  type Attention,
+  type AttentionInputs,
+  type AttentionPast,
+  type CacheEntry,
+  dropout,
+  Module,
+} from '../nn/index.js';
 import type { Norm } from './transformer-block.js';
 
 /** Positions, masks and factors of one attention; the site is the block's. */
 export type BlockAttention = Omit<AttentionInputs, 'site'>;
+
+/** Self-attention of one block. */
+export interface SelfAttentionInputs extends BlockAttention {
+  /** What it kept of the tokens before; or `start`, where targets begin and what later passes need is to be kept. */
+  readonly cache?: AttentionPast | 'start' | undefined;
+}
+
+/** What a decoder's block attends to: the encoder's states as `memory`, or the keys and values that it made of them. */
+export interface CrossAttentionInputs extends BlockAttention {
+  readonly entry?: CacheEntry | undefined;
+}
 
 /** Attention to the encoder's states. */
 export interface CrossAttention {
@@ -52,29 +70,31 @@ export class EncoderDecoderBlock extends Module {
 
   /**
    * `[batch, time, hiddenSize]` → the same shape, with what the feed-forward layer reports.
-   * @param cross what a decoder's block attends to; its `memory` is the encoder's states.
+   * @param cross what a decoder's block attends to
+   * @returns also what is to be kept of these tokens, where a cache was given.
    */
   forward(
     hidden: Tensor,
-    self: BlockAttention,
-    cross: BlockAttention | undefined,
+    { cache, ...self }: SelfAttentionInputs,
+    cross: CrossAttentionInputs | undefined,
     context: FeedForwardContext,
-  ): Omit<FeedForwardOutput, 'output'> & { hidden: Tensor } {
+  ): Omit<FeedForwardOutput, 'output'> & { hidden: Tensor; entry?: CacheEntry } {
     const { site } = context;
     const drop = (x: Tensor, part: string): Tensor =>
       dropout(x, this.residualDropout, `${site}.${part}`, context);
-    const attended = this.selfAttention.forward(
-      this.selfAttentionNorm.forward(hidden),
-      { ...self, site: `${site}.selfAttention` },
-      context,
-    );
+    const normed = this.selfAttentionNorm.forward(hidden);
+    const inputs = { ...self, site: `${site}.selfAttention` };
+    const past = cache === 'start' ? undefined : cache;
+    const cached = cache && this.selfAttention.forwardCached(normed, inputs, past, context);
+    const attended = cached?.output ?? this.selfAttention.forward(normed, inputs, context);
     let middle = add(hidden, drop(attended, 'selfAttentionOutput'));
     if (this.crossAttention && this.crossAttentionNorm && cross) {
-      const read = this.crossAttention.forward(
-        this.crossAttentionNorm.forward(middle),
-        { ...cross, site: `${site}.crossAttention` },
-        context,
-      );
+      const { entry, ...rest } = cross;
+      const reading = { ...rest, site: `${site}.crossAttention` };
+      const queries = this.crossAttentionNorm.forward(middle);
+      const read = entry
+        ? this.crossAttention.attend(queries, entry, reading, context)
+        : this.crossAttention.forward(queries, reading, context);
       middle = add(middle, drop(read, 'crossAttentionOutput'));
     }
     const rows = reshape(this.feedForwardNorm?.forward(middle) ?? middle, [-1, middle.shape[2]]);
@@ -83,6 +103,7 @@ export class EncoderDecoderBlock extends Module {
     return {
       hidden: this.feedForward.ownsResidual ? restored : add(middle, drop(restored, 'feedForwardOutput')),
       ...report,
+      ...(cached && { entry: cached.entry }),
     };
   }
 }

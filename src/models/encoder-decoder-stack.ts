@@ -2,7 +2,7 @@
  * Half of an encoder–decoder: positions, blocks and the last norm.
  * @module
  */
-import { add, multiply, range, reshape, type Tensor } from '../graph/index.js';
+import { add, gather, multiply, range, reshape, Tensor } from '../graph/index.js';
 import {
   countSparseBlocks,
   createSparseLayer,
@@ -16,6 +16,9 @@ import {
 } from '../moe/index.js';
 import {
   Attention,
+  type AttentionPast,
+  type CacheEntry,
+  type CacheSizes,
   dropout,
   Embedding,
   Module,
@@ -27,7 +30,19 @@ import {
   type TraceContext,
   type WeightInitialization,
 } from '../nn/index.js';
-import { EncoderDecoderBlock, type BlockAttention } from './encoder-decoder-block.js';
+import {
+  capacityOf,
+  positionsAfter,
+  usedSlots,
+  type CacheInput,
+  type DecodingCache,
+} from './decoding-cache.js';
+import {
+  EncoderDecoderBlock,
+  type BlockAttention,
+  type CrossAttentionInputs,
+  type SelfAttentionInputs,
+} from './encoder-decoder-block.js';
 import type { StackOptions } from './encoder-decoder-options.js';
 import { LayerReports, type ModelReport } from './layer-reports.js';
 import { createNorm, type Norm } from './transformer-block.js';
@@ -42,8 +57,22 @@ export interface StackInputs {
   readonly mask?: Tensor | undefined;
   /** Int32 `[batch, time]` */
   readonly languages?: Tensor | undefined;
-  /** What a decoder attends to. */
-  readonly memory?: { readonly states: Tensor; readonly mask?: Tensor | undefined };
+  /** What a decoder attends to: the encoder's states, or what its blocks made of them, one entry a block. */
+  readonly memory?: {
+    readonly states: Tensor | readonly CacheEntry[];
+    /** Float `[batch, sourceTime]` */
+    readonly mask?: Tensor | undefined;
+  };
+  /** Targets so far, to go on from; decoders only. */
+  readonly cache?: CacheInput | undefined;
+}
+
+/** What a traced stack returns. */
+export interface StackOutput extends ModelReport {
+  /** `[batch, time, hiddenSize]` */
+  readonly states: Tensor;
+  /** What is to be kept of these tokens, one entry a block; only where a cache was given. */
+  readonly cache: readonly CacheEntry[] | undefined;
 }
 
 /** Encoder or decoder. Routers are shared, and decisions read or repeated, inside one stack only. */
@@ -75,6 +104,17 @@ export class EncoderDecoderStack extends Module {
   get maxTime(): number {
     const { contextLength, targetLength = contextLength } = this.options;
     return this.side === 'encoder' ? contextLength : targetLength;
+  }
+
+  /** What every block keeps of a token, for those after it. */
+  get cacheSizes(): readonly CacheSizes[] {
+    return this.blocks.map(({ selfAttention }) => selfAttention.cacheSizes);
+  }
+
+  /** Why no pass can go on from a cache; undefined where one can. */
+  get wholeText(): string | undefined {
+    const layer = this.blocks.findIndex(({ feedForward }) => feedForward.wholeText !== undefined);
+    return layer < 0 ? undefined : `${this.side} layer ${layer}: ${this.blocks[layer].feedForward.wholeText}`;
   }
 
   private get numLayers(): number {
@@ -154,14 +194,17 @@ export class EncoderDecoderStack extends Module {
 
   /**
    * Traces the stack.
-   * @throws RangeError if there are more tokens than it takes.
+   * @throws RangeError if there are more tokens than it takes, or a cache is given to layers that need whole targets.
    */
-  forward(inputs: StackInputs, context: TraceContext): ModelReport & { readonly states: Tensor } {
-    const { embedded, tokens, mask, languages, memory } = inputs;
+  forward(inputs: StackInputs, context: TraceContext): StackOutput {
+    const { embedded, tokens, mask, languages, memory, cache } = inputs;
     const { options, side } = this;
     const [batch, time] = tokens.shape as [number, number];
     const limit = side === 'encoder' ? 'contextLength' : 'targetLength';
     if (time > this.maxTime) throw new RangeError(`${time} tokens do not fit ${limit} ${this.maxTime}`);
+    if (cache && this.wholeText !== undefined) throw new RangeError(`no pass can go on: ${this.wholeText}`);
+    const past = cache === 'start' ? undefined : cache;
+    const positions = past && positionsAfter(past, time, this.maxTime);
     const drop = (x: Tensor, part: string): Tensor => dropout(x, options.dropout, `${side}.${part}`, context);
     const scale = options.attentionScale ?? undefined;
     const common = { dropoutRate: options.attentionDropout, ...(scale === undefined ? {} : { scale }) };
@@ -171,39 +214,67 @@ export class EncoderDecoderStack extends Module {
       keyMask: mask,
       ...(this.position instanceof RelativePositionBias ? { bias: this.position.forward(time, time) } : {}),
     };
-    const cross = memory && { ...common, memory: memory.states, keyMask: memory.mask };
+    const slots = past && positions && this.slots(past, embedded, positions);
+    const cached = (layer: number): SelfAttentionInputs =>
+      cache ? { ...self, cache: slots ? { ...slots, entry: past.entries[layer] } : 'start' } : self;
+    const cross = (layer: number): CrossAttentionInputs | undefined => {
+      if (!memory) return undefined;
+      const { states } = memory;
+      const read = states instanceof Tensor ? { memory: states } : { entry: states[layer] };
+      return { ...common, keyMask: memory.mask, ...read };
+    };
     const flat = (x: Tensor | undefined): Tensor | undefined => x && reshape(x, [batch * time]);
     const reports = new LayerReports();
+    const kept: CacheEntry[] = [];
     let previousRecord: RoutingRecord | undefined;
     let previousRouting: FeedForwardOutput['routing'];
-    let hidden = drop(this.placed(embedded, time), 'embedding');
+    let hidden = drop(this.placed(embedded, time, positions), 'embedding');
     this.blocks.forEach((block, layerIndex) => {
-      const result = block.forward(hidden, self, cross, {
+      const result = block.forward(hidden, cached(layerIndex), cross(layerIndex), {
         ...context,
         layerIndex,
         site: `${side}.blocks.${layerIndex}`,
         batchSize: batch,
         causal: side === 'decoder',
         tokenMask: flat(mask),
+        positions: flat(positions),
+        serveAll: cache !== undefined,
         tokenIds: flat(tokens),
         languageIds: flat(languages),
         previousRecord,
         previousRouting,
       });
       hidden = result.hidden;
+      if (result.entry) kept.push(result.entry);
       previousRecord = result.records.at(-1) ?? previousRecord;
       previousRouting = result.routing ?? previousRouting;
       reports.add(result, this.firstLayer + layerIndex, `${side}.`);
     });
     const normed = this.norm.forward(hidden);
-    return { states: options.finalDropout ? drop(normed, 'final') : normed, ...reports };
+    return {
+      states: options.finalDropout ? drop(normed, 'final') : normed,
+      cache: cache && kept,
+      ...reports,
+    };
+  }
+
+  /** What all blocks are told about the slots of a cache. */
+  private slots(past: DecodingCache, { dtype }: Tensor, positions: Tensor): Omit<AttentionPast, 'entry'> {
+    const capacity = capacityOf(past);
+    return {
+      mask: usedSlots(past, capacity, dtype),
+      ...(this.position instanceof RelativePositionBias && { bias: this.position.at(positions, capacity) }),
+    };
   }
 
   /** Embeddings with what they are told about positions. */
-  private placed(embedded: Tensor, time: number): Tensor {
-    const { scaleEmbeddings, hiddenSize, positions } = this.options;
+  private placed(embedded: Tensor, time: number, positions: Tensor | undefined): Tensor {
+    const { scaleEmbeddings, hiddenSize, positions: kind } = this.options;
     const scaled = scaleEmbeddings ? multiply(embedded, Math.sqrt(hiddenSize)) : embedded;
-    if (this.position instanceof Embedding) return add(scaled, this.position.forward(range(time)));
-    return positions === 'sinusoidal' ? add(scaled, sinusoids(time, hiddenSize, scaled.dtype)) : scaled;
+    if (this.position instanceof Embedding)
+      return add(scaled, this.position.forward(positions ?? range(time)));
+    if (kind !== 'sinusoidal') return scaled;
+    const rows = sinusoids(positions ? this.maxTime : time, hiddenSize, scaled.dtype);
+    return add(scaled, positions ? gather(rows, positions) : rows);
   }
 }

@@ -283,7 +283,11 @@ describe('structure', () => {
     expect(shape('decoder.position.weight')).toEqual([32, 2]);
     expect(shape('encoder.blocks.0.selfAttention.query.weight')).toEqual([6, 8]);
     const relative = { numBuckets: 7, maxDistance: 20 };
-    expect(create({ ...t5, relative }).parameters().get('decoder.position.weight')!.shape).toEqual([7, 2]);
+    expect(
+      create({ ...t5, relative })
+        .parameters()
+        .get('decoder.position.weight')!.shape,
+    ).toEqual([7, 2]);
     expect(shape('decoder.blocks.1.crossAttention.output.weight')).toEqual([8, 6]);
   });
 

@@ -4,7 +4,16 @@
  * @module
  */
 import { gather, multiply, reshape, type Tensor } from '../graph/index.js';
-import { Embedding, Linear, Module, normal, weightInitializer, type TraceContext } from '../nn/index.js';
+import {
+  Embedding,
+  Linear,
+  Module,
+  normal,
+  weightInitializer,
+  type CacheEntry,
+  type TraceContext,
+} from '../nn/index.js';
+import type { CacheInput } from './decoding-cache.js';
 import type { EncoderDecoderOptions } from './encoder-decoder-options.js';
 import { EncoderDecoderStack } from './encoder-decoder-stack.js';
 import type { ModelReport } from './layer-reports.js';
@@ -19,6 +28,20 @@ export interface EncoderDecoderInputs extends SourceInputs {
   readonly targetLanguages?: Tensor;
   /** Int32 `[rows]`: the flattened target positions whose logits are wanted; all when absent. */
   readonly logitRows?: Tensor;
+}
+
+/** Tensors that the decoder reads once the source has been read. */
+export interface DecodeInputs extends Omit<EncoderDecoderInputs, 'source' | 'sourceLanguages'> {
+  /** The encoder's states `[batch, sourceTime, hiddenSize]`; or what {@link EncoderDecoder.readSource} made of them. */
+  readonly states: Tensor | readonly CacheEntry[];
+  /** The target so far, to go on from; `start` where targets begin and what later passes need is to be kept. */
+  readonly cache?: CacheInput | undefined;
+}
+
+/** What a traced decoder returns. */
+export interface DecodeOutput extends EncoderDecoderOutput {
+  /** What is to be kept of these target tokens, one entry a block; only where a cache was given. */
+  readonly cache: readonly CacheEntry[] | undefined;
 }
 
 /** Tensors that the encoder reads. */
@@ -80,16 +103,39 @@ export class EncoderDecoder extends Module {
 
   /** Traces the model over static `[batch, sourceTime]` and `[batch, targetTime]` ids. */
   forward(inputs: EncoderDecoderInputs, context: TraceContext): EncoderDecoderOutput {
-    const { target, targetMask, targetLanguages, sourceMask, logitRows } = inputs;
-    const [batch, time] = target.shape as [number, number];
     const encoded = this.encode(inputs, context);
+    const decoded = this.decode({ ...inputs, states: encoded.states }, context);
+    return {
+      logits: decoded.logits,
+      records: [...encoded.records, ...decoded.records],
+      losses: [...encoded.losses, ...decoded.losses],
+      updates: [...encoded.updates, ...decoded.updates],
+    };
+  }
+
+  /**
+   * Traces the encoder, and the keys and values that the decoder's blocks read of its states: one entry a block,
+   * `[batch, numHeads, sourceTime, headSize]`. They are the same for every token of the target.
+   */
+  readSource(inputs: SourceInputs, context: TraceContext): readonly CacheEntry[] {
+    const { states } = this.encode(inputs, context);
+    return this.decoder.blocks.map(({ crossAttention }) => crossAttention!.keysAndValues(states));
+  }
+
+  /** Traces the decoder over static `[batch, targetTime]` ids. What a cache means is told at `LanguageModel.forward`. */
+  decode(
+    { target, targetMask, targetLanguages, states, sourceMask, cache, logitRows }: DecodeInputs,
+    context: TraceContext,
+  ): DecodeOutput {
+    const [batch, time] = target.shape as [number, number];
     const decoded = this.decoder.forward(
       {
         embedded: this.embedding.forward(target),
         tokens: target,
         mask: targetMask,
         languages: targetLanguages,
-        memory: { states: encoded.states, mask: sourceMask },
+        memory: { states, mask: sourceMask },
+        cache,
       },
       context,
     );
@@ -99,9 +145,10 @@ export class EncoderDecoder extends Module {
     const read = scaleLogits ? multiply(rows, 1 / Math.sqrt(hiddenSize)) : rows;
     return {
       logits: this.head ? this.head.forward(read) : this.embedding.logits(read),
-      records: [...encoded.records, ...decoded.records],
-      losses: [...encoded.losses, ...decoded.losses],
-      updates: [...encoded.updates, ...decoded.updates],
+      records: decoded.records,
+      losses: decoded.losses,
+      updates: decoded.updates,
+      cache: decoded.cache,
     };
   }
 }

@@ -13,6 +13,8 @@ export {
 } from './decoding-cache.js';
 export {
   EncoderDecoder,
+  type DecodeInputs,
+  type DecodeOutput,
   type EncoderDecoderInputs,
   type EncoderDecoderOutput,
   type SourceInputs,

@@ -5,7 +5,7 @@ import { temporaryFolder, tinyData, tinyModel, tinyText } from '../../test/suppo
 import { ByteTokenizer, MemoryTokens, StreamSequence } from '../data/index.js';
 import type { LanguageModel } from '../models/index.js';
 import { nameParameters, streamKey, uniformAt } from '../nn/index.js';
-import { CheckpointStore, Evaluator, namedTensors, type LoadedModel } from '../train/index.js';
+import { CheckpointStore, Evaluator, namedTensors, type LoadedLanguageModel } from '../train/index.js';
 import { checkpointStability } from './checkpoint-stability.js';
 import { analyzeRouting } from './routing.js';
 import { batchesOfRows, RoutingTracer } from './routing-trace.js';
@@ -25,7 +25,7 @@ function weightsOf(model: LanguageModel, key: number): Map<string, Float32Array>
   );
 }
 
-function loaded(options: Readonly<Record<string, unknown>>, key = 1): LoadedModel {
+function loaded(options: Readonly<Record<string, unknown>>, key = 1): LoadedLanguageModel {
   const model = tinyModel(options);
   return {
     model,

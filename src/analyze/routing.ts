@@ -4,7 +4,7 @@
  */
 import type { BatchSequence, Tokenizer } from '../data/index.js';
 import type { RuntimeOptions } from '../runtime/index.js';
-import type { LoadedModel } from '../train/index.js';
+import type { LoadedLanguageModel } from '../train/index.js';
 import { capacityDemand, type CapacityDemand } from './capacity-demand.js';
 import { classMaps, type ClassMaps } from './class-maps.js';
 import { corruptions, type CorruptionKind } from './corruption.js';
@@ -49,12 +49,12 @@ const CORRUPTED_ROWS = 128;
  * Routes a validation set and measures what the routers do.
  * @returns undefined for a model that keeps no routing records (dense, top-K, product keys).
  * @example
- * const loaded = await loadModel('runs/demo');
+ * const loaded = await loadLanguageModel('runs/demo');
  * const analysis = await analyzeRouting(loaded, { sequence: data.validation() });
  * analysis?.agreement.statistics.matched.adjacent;
  */
 export async function analyzeRouting(
-  { model, weights, tokenizer }: LoadedModel,
+  { model, weights, tokenizer }: LoadedLanguageModel,
   options: RoutingAnalysisOptions,
 ): Promise<RoutingAnalysis | undefined> {
   const { sequence, maxTokens = 16_384, seed = 1, corruptionRate = 0.025, runtime = {} } = options;

@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { Command, switchyard, tinyRecipe, twoAtATime, type Ended } from '../../test/support/command.js';
 import { temporaryFolder } from '../../test/support/tiny-training.js';
 import type { Recipe } from '../recipes/index.js';
-import { loadModel } from '../train/index.js';
+import { loadLanguageModel } from '../train/index.js';
 
 let folder: string;
 let trained: Ended;
@@ -139,7 +139,7 @@ describe('train', () => {
     expect(recipe.environment).toMatchObject({ from: 'run' });
     expect(recipe.train.freeze).toEqual(['embedding.*', '*.router.*']);
     const weights = async (run: string): Promise<ReadonlyMap<string, Float32Array>> =>
-      (await loadModel(join(folder, run))).weights;
+      (await loadLanguageModel(join(folder, run))).weights;
     const [before, after] = [await weights('run'), await weights('tuned')];
     for (const [name, values] of after) {
       const isFrozen = name.startsWith('embedding.') || name.includes('.router.');

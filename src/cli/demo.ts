@@ -19,7 +19,12 @@ import {
   trainRecipe,
   type RecipeOf,
 } from '../recipes/index.js';
-import { Evaluator, loadModel, type EvaluationReport, type LoadedModel } from '../train/index.js';
+import {
+  Evaluator,
+  loadLanguageModel,
+  type EvaluationReport,
+  type LoadedLanguageModel,
+} from '../train/index.js';
 import { collect } from './options.js';
 import { formatCount, formatDuration, Progress } from './progress.js';
 import { drawSpecialization } from './specialization-table.js';
@@ -86,9 +91,9 @@ Examples:
         progress.clear();
         if (result.outcome === 'interrupted') return;
       }
-      const loaded = await loadModel(join(flags.out, 'switch'));
+      const loaded = await loadLanguageModel(join(flags.out, 'switch'));
       const measured = await measure(recipe, loaded);
-      const baseline = await measure(dense, await loadModel(join(flags.out, 'dense')));
+      const baseline = await measure(dense, await loadLanguageModel(join(flags.out, 'dense')));
       await saveTables(join(flags.out, 'switch', 'routing'), measured.tables);
       const samples = await speak(recipe, loaded);
       const seconds = (performance.now() - began) / 1000;
@@ -115,7 +120,7 @@ function introduction(recipe: LanguageModelRecipe, dense: LanguageModelRecipe): 
 
 async function measure(
   recipe: LanguageModelRecipe,
-  { model, weights, tokenizer }: LoadedModel,
+  { model, weights, tokenizer }: LoadedLanguageModel,
 ): Promise<Measured> {
   const shape = { batchSize: recipe.train.batchSize, contextLength: recipe.model.contextLength };
   const data = await openData(recipe.data, { ...shape, cacheFolder: '.cache', seed: recipe.seed });
@@ -134,7 +139,7 @@ async function measure(
 
 async function speak(
   recipe: LanguageModelRecipe,
-  { model, weights, tokenizer }: LoadedModel,
+  { model, weights, tokenizer }: LoadedLanguageModel,
 ): Promise<{ language: string; prompt: string; text: string }[]> {
   const known = recipe.data.kind === 'cldr' ? recipe.data.languages : [];
   const languages = SAMPLED.filter((code) => known.includes(code));

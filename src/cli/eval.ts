@@ -8,7 +8,13 @@ import { join } from 'node:path';
 import { openTextForEvaluation, openData, type BatchSequence } from '../data/index.js';
 import { loadStatistics } from '../metrics/index.js';
 import { recipeOfRun } from '../recipes/index.js';
-import { evaluationOrder, Evaluator, loadModel, runtimeOptions, type LoadedModel } from '../train/index.js';
+import {
+  evaluationOrder,
+  Evaluator,
+  loadLanguageModel,
+  runtimeOptions,
+  type LoadedLanguageModel,
+} from '../train/index.js';
 import { devices } from '../runtime/index.js';
 import { changeModel, collect, numberIn } from './options.js';
 
@@ -46,7 +52,7 @@ Examples:
   switchyard eval runs/demo/switch --data book.txt --json`,
     )
     .action(async (path: string, flags: EvalFlags) => {
-      const loaded = await loadModel(path, changeModel(flags.set));
+      const loaded = await loadLanguageModel(path, changeModel(flags.set));
       for (const line of loaded.warnings) process.stderr.write(`warning: ${line}\n`);
       const shape = { batchSize: flags.batchSize, contextLength: loaded.model.options.contextLength };
       const { sequence, name, close } = await openSequence(path, loaded, flags);
@@ -82,7 +88,7 @@ Examples:
 
 async function openSequence(
   path: string,
-  { model, tokenizer }: LoadedModel,
+  { model, tokenizer }: LoadedLanguageModel,
   flags: EvalFlags,
 ): Promise<{ sequence: BatchSequence; name: string; close: () => void }> {
   const shape = { batchSize: flags.batchSize, contextLength: model.options.contextLength };

@@ -4,7 +4,7 @@
  */
 import { Command } from 'commander';
 import { Generator } from '../decode/index.js';
-import { loadModel, runtimeOptions } from '../train/index.js';
+import { loadLanguageModel, runtimeOptions } from '../train/index.js';
 import { devices } from '../runtime/index.js';
 import { changeModel, collect, numberIn } from './options.js';
 
@@ -56,7 +56,7 @@ Examples:
   switchyard generate runs/shakespeare-switch --prompt "ROMEO:" --temperature 0.7 --top-k 40`,
     )
     .action(async (path: string, flags: GenerateFlags) => {
-      const { model, tokenizer, weights, warnings } = await loadModel(path, changeModel(flags.set));
+      const { model, tokenizer, weights, warnings } = await loadLanguageModel(path, changeModel(flags.set));
       for (const line of warnings) process.stderr.write(`warning: ${line}\n`);
       const prompt = tokenizer.encode(flags.prompt);
       if (prompt.length === 0) throw new Error('--prompt is empty: give at least one character to continue');

@@ -9,7 +9,7 @@ import {
   tokenTexts,
   type RoutingTrace,
 } from '../analyze/index.js';
-import { loadModel } from '../train/index.js';
+import { loadLanguageModel } from '../train/index.js';
 
 /** Paths of the tokens of one text, as serving stacks record them. */
 export interface RoutingPaths {
@@ -30,7 +30,7 @@ export interface RoutingPaths {
  * @throws RangeError for a text without tokens or longer than the model's context, and for a model without records.
  */
 export async function routingPaths(path: string, text: string): Promise<RoutingPaths> {
-  const { model, weights, tokenizer, warnings } = await loadModel(path);
+  const { model, weights, tokenizer, warnings } = await loadLanguageModel(path);
   for (const line of warnings) process.stderr.write(`warning: ${line}\n`);
   const ids = tokenizer.encode(text);
   const { contextLength } = model.options;

@@ -5,9 +5,9 @@
 import { Command } from 'commander';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import { readModelConfig } from '../checkpoints/index.js';
 import { createModel, sizeOfModel, type ModelOptions, type ModelSize } from '../models/index.js';
 import { loadRecipe, recipeOfRun, vocabularySize, type Recipe } from '../recipes/index.js';
-import { readModelConfig } from '../train/index.js';
 import { inspectRouting } from './inspect-routing.js';
 import { collect } from './options.js';
 import { formatCount } from './progress.js';
@@ -108,7 +108,8 @@ async function findOptions(what: string, overrides: readonly string[]): Promise<
   const isRun = existsSync(join(what, 'recipe.json'));
   if (folder === undefined && !isRun) return withVocabulary(loadRecipe(what, overrides));
   if (overrides.length > 0) throw new Error(`--set changes recipes; ${what} is a ${isRun ? 'run' : 'model'}`);
-  return folder === undefined ? withVocabulary(await recipeOfRun(what)) : readModelConfig(folder);
+  if (folder === undefined) return withVocabulary(await recipeOfRun(what));
+  return (await readModelConfig(folder)).options;
 }
 
 function withVocabulary(recipe: Recipe): ModelOptions {

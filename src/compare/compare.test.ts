@@ -15,7 +15,7 @@ import { tinyRecipe } from '../../test/support/command.js';
 import { openTextForEvaluation } from '../data/index.js';
 import { nameParameters } from '../nn/index.js';
 import { trainRecipe } from '../recipes/index.js';
-import { Evaluator, loadModel } from '../train/index.js';
+import { Evaluator, loadLanguageModel } from '../train/index.js';
 import { compare, type CompareOptions, type Comparison } from './compare.js';
 import { parseGrid, type Grid } from './grid.js';
 import { planGrid } from './plan.js';
@@ -117,7 +117,7 @@ describe('a grid of two variants and two seeds', () => {
   });
 
   test('measures further texts with the trained weights', async () => {
-    const { model, weights, tokenizer } = await loadModel(at('grid', 'runs', 'tiny', 'switch-seed1'));
+    const { model, weights, tokenizer } = await loadLanguageModel(at('grid', 'runs', 'tiny', 'switch-seed1'));
     const shape = { batchSize: 4, contextLength: 16 };
     const { sequence, close } = await openTextForEvaluation(text, tokenizer, shape, cacheFolder);
     const evaluator = await Evaluator.create(model, weights, shape, {});
@@ -404,7 +404,7 @@ describe('routers that see later tokens', () => {
 
   test('the causal figure is that of the same weights under the other routing', async () => {
     const folder = at('leaking', 'runs', 'tiny', 'choice-seed1');
-    const { model, weights, tokenizer } = await loadModel(folder);
+    const { model, weights, tokenizer } = await loadLanguageModel(folder);
     const { sparse } = model.options as { sparse: object };
     const other = new (model.constructor as new (options: unknown) => typeof model)({
       ...model.options,

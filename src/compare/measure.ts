@@ -10,7 +10,7 @@ import { nameParameters } from '../nn/index.js';
 import {
   evaluationOrder,
   Evaluator,
-  loadModel,
+  loadLanguageModel,
   runtimeOptions,
   type EvaluationReport,
 } from '../train/index.js';
@@ -38,7 +38,7 @@ export async function measureRun(
   { id, evaluations, texts }: Pick<PlannedRun, 'id' | 'evaluations' | 'texts'>,
   { folder, recipe, cacheFolder, validation }: MeasureOptions,
 ): Promise<Record<string, RecordedEvaluation>> {
-  const { model, weights } = await loadModel(folder);
+  const { model, weights } = await loadLanguageModel(folder);
   const { contextLength, vocabSize } = model.options;
   const { batchSize } = recipe.train;
   const data = await openData(recipe.data, { cacheFolder, contextLength, batchSize, seed: recipe.seed });

@@ -6,9 +6,10 @@ import { existsSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
-import { LanguageModel, sizeOfModel } from '../models/index.js';
+import { readModelConfig } from '../checkpoints/index.js';
+import { createModel, sizeOfModel } from '../models/index.js';
 import { recipeOfRun, requireLanguageModel, trainRecipe } from '../recipes/index.js';
-import { readMetrics, readModelConfig, readRecipe, type TrainingListener } from '../train/index.js';
+import { readMetrics, readRecipe, type TrainingListener } from '../train/index.js';
 import { GridError } from './grid.js';
 import { measureRun } from './measure.js';
 import type { ComparedRecipe, PlannedRun } from './plan.js';
@@ -65,7 +66,7 @@ export async function performRun(
   const { environment = {} } = (await readRecipe(folder)) as { environment?: Record<string, string> };
   const metrics = readMetrics(join(folder, 'metrics.jsonl'));
   const { parameters, activeParameters, sparseParameters, forwardFlopsPerToken } = sizeOfModel(
-    new LanguageModel(readModelConfig(join(folder, 'model'))),
+    createModel((await readModelConfig(join(folder, 'model'))).options),
   );
   const record: RunRecord = {
     grid: run.grid,

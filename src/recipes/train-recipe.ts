@@ -147,7 +147,7 @@ function changedEnvironment(recipe: JsonObject, now: Readonly<Record<string, str
 
 async function startFrom(from: string, trainer: Trainer, tokenizer: Tokenizer): Promise<readonly string[]> {
   const { model, weights, warnings, tokenizer: theirs } = await loadModel(from);
-  if (theirs.fingerprint !== tokenizer.fingerprint) {
+  if (theirs?.fingerprint !== tokenizer.fingerprint) {
     throw new RecipeError(
       `the model in ${from} has another tokenizer than the recipe; name it in the recipe: "tokenizer": {"kind": "file", "path": "…/tokenizer.json"}`,
     );

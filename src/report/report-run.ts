@@ -7,7 +7,7 @@ import { analyzeRouting, checkpointStability, trainingHistory } from '../analyze
 import type { BatchSequence } from '../data/index.js';
 import { countSparseBlocks } from '../moe/index.js';
 import { sizeOfModel, type LanguageModelOptions } from '../models/index.js';
-import { loadModel, readMetrics } from '../train/index.js';
+import { loadLanguageModel, readMetrics } from '../train/index.js';
 import type { RunReport } from './report-data.js';
 
 /** Where {@link reportRun} gets its tokens, and how many. */
@@ -35,7 +35,7 @@ const STABILITY_TOKENS = 4096;
  */
 export async function reportRun(folder: string, options: ReportRunOptions): Promise<RunReport> {
   const { name, description, validation, languages, maxTokens, seed } = options;
-  const loaded = await loadModel(folder);
+  const loaded = await loadLanguageModel(folder);
   loaded.warnings.forEach((line) => options.onWarning?.(line));
   const { model } = loaded;
   const { parameters, activeParameters } = sizeOfModel(model);

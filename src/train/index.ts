@@ -17,12 +17,12 @@ export {
 } from './objectives/language-modelling.js';
 export { readMetrics } from './metrics-log.js';
 export {
+  loadLanguageModel,
   loadModel,
-  ModelFolderError,
   namedTensors,
-  readModelConfig,
   saveModelConfig,
   saveModelWeights,
+  type LoadedLanguageModel,
   type LoadedModel,
 } from './model-folder.js';
 export type { Objective, ObjectiveTrace, TracedObjective } from './objective.js';

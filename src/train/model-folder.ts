@@ -2,41 +2,44 @@
  * A model on disk: `config.json`, `model.safetensors`, `tokenizer.json`. The folder can be moved and opened anywhere.
  * @module
  */
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
   encodeJson,
-  explain,
+  ModelFolderError,
+  openCheckpoint,
+  ownModelType,
+  readModelConfig,
+  readParameters,
   replaceFile,
-  SafetensorsFile,
   saveSafetensors,
+  type ConfigChange,
   type JsonObject,
   type NamedTensor,
 } from '../checkpoints/index.js';
 import { loadTokenizer, type Tokenizer } from '../data/index.js';
-import { LanguageModel, languageModelSchema, type LanguageModelOptions } from '../models/index.js';
+import { createModel, LanguageModel, type Model, type ModelOptions } from '../models/index.js';
 import { nameParameters } from '../nn/index.js';
 import { CheckpointStore } from './checkpoint-store.js';
 
-/** `model_type` of our own models in `config.json`. */
-const MODEL_TYPE = 'switchyard_language_model';
-
-/** Thrown when a folder does not hold a model that we can open; the message names the file. */
-export class ModelFolderError extends Error {
-  override readonly name = 'ModelFolderError';
-}
-
-/** A model with its weights in memory. */
+/** A model of any kind with its weights in memory. */
 export interface LoadedModel {
-  readonly model: LanguageModel;
-  readonly tokenizer: Tokenizer;
+  readonly model: Model;
+  /** Absent where the folder has none. */
+  readonly tokenizer: Tokenizer | undefined;
   /** Every parameter by name. */
   readonly weights: ReadonlyMap<string, Float32Array>;
   /** Where the weights came from. */
   readonly source: string;
   /** One line for every newer checkpoint of a run that was damaged and passed over. */
   readonly warnings: readonly string[];
+}
+
+/** A language model with what turns texts into its tokens. */
+export interface LoadedLanguageModel extends LoadedModel {
+  readonly model: LanguageModel;
+  readonly tokenizer: Tokenizer;
 }
 
 /** Weights as tensors of a file, in the order of the model. */
@@ -50,11 +53,11 @@ export function namedTensors(
 /** Writes configuration and tokenizer; {@link saveModelWeights} completes the folder. */
 export async function saveModelConfig(
   path: string,
-  options: LanguageModelOptions,
+  options: ModelOptions,
   tokenizer: Tokenizer,
 ): Promise<void> {
   await mkdir(path, { recursive: true });
-  const config = { model_type: MODEL_TYPE, ...options } as unknown as JsonObject;
+  const config = { model_type: ownModelType(options.kind), ...options } as unknown as JsonObject;
   await replaceFile(join(path, 'config.json'), (handle) => handle.writeFile(`${encodeJson(config, 2)}\n`));
   const file = tokenizer.toFile() as unknown as JsonObject;
   await replaceFile(join(path, 'tokenizer.json'), (handle) => handle.writeFile(`${JSON.stringify(file)}\n`));
@@ -65,11 +68,9 @@ export async function saveModelWeights(path: string, tensors: readonly NamedTens
   await saveSafetensors(join(path, 'model.safetensors'), tensors, { metadata: { format: 'pt' } });
 }
 
-/** Changes a configuration before it is checked: routing that is to be other than it was trained. */
-export type ConfigChange = (config: object) => void;
-
 /**
- * Opens a model folder; or a run folder: its finished model, or while there is none its newest usable checkpoint.
+ * Opens a model folder, ours or Hugging Face's; or a run folder: its finished model, or while there is none its newest
+ * usable checkpoint.
  *
  * @throws ModelFolderError if it is neither, or its files do not belong together.
  * @throws CheckpointError or SafetensorsError naming the damaged file.
@@ -77,84 +78,73 @@ export type ConfigChange = (config: object) => void;
 export async function loadModel(path: string, change?: ConfigChange): Promise<LoadedModel> {
   const isRun = existsSync(join(path, 'recipe.json'));
   const folder = isRun ? join(path, 'model') : path;
-  const model = new LanguageModel(readModelConfig(folder, change));
-  const tokenizer = loadTokenizer(join(folder, 'tokenizer.json'));
-  // A model may have room for more tokens than its tokenizer knows, as tables padded to a round size do.
-  if (tokenizer.vocabSize > model.options.vocabSize) {
-    throw new ModelFolderError(
-      `${folder}: the tokenizer has ${tokenizer.vocabSize} tokens but config.json says vocabSize ${model.options.vocabSize}`,
-    );
-  }
-  const parameters = nameParameters(model);
-  const weights = new Map([...parameters].map(([name, { size }]) => [name, new Float32Array(size)]));
-  const tensors = [...weights].map(([name, data]): NamedTensor => {
-    return { name, dtype: 'F32', shape: parameters.get(name)!.shape, data };
-  });
-  if (isRun && !existsSync(join(folder, 'model.safetensors'))) {
-    const found = await new CheckpointStore(join(path, 'checkpoints')).loadLatestUsable({ model: tensors });
-    if (!found) throw new ModelFolderError(`${path}: the run has no checkpoint yet`);
-    const { step, warnings } = found;
-    return { model, tokenizer, weights, source: `${path} at step ${step}`, warnings };
-  }
-  await readWeights(join(folder, 'model.safetensors'), tensors);
-  return { model, tokenizer, weights, source: path, warnings: [] };
+  const inRun = isRun && !existsSync(join(folder, 'model.safetensors'));
+  return inRun ? loadFromRun(path, folder, change) : loadFromFolder(path, folder, change);
 }
 
 /**
- * Reads the `config.json` of a model folder.
- * @throws ModelFolderError if there is none, or it describes no model of ours.
+ * Opens a language model with its tokenizer, as {@link loadModel}.
+ * @throws ModelFolderError also if it is another kind of model, or has no `tokenizer.json`.
  */
-export function readModelConfig(folder: string, change?: ConfigChange): LanguageModelOptions {
-  const file = join(folder, 'config.json');
-  let value: unknown;
-  try {
-    value = JSON.parse(readFileSync(file, 'utf8'));
-  } catch (error) {
-    if (error instanceof SyntaxError) throw new ModelFolderError(`${file}: not JSON: ${error.message}`);
-    throw new ModelFolderError(`there is no model here: cannot read ${file}: ${explain(error)}`);
-  }
-  const { model_type: type, ...rest } = (value ?? {}) as Record<string, unknown>;
-  if (type !== MODEL_TYPE) {
-    throw new ModelFolderError(
-      `${file}: model_type ${JSON.stringify(type)} is not known; expected "${MODEL_TYPE}"`,
-    );
-  }
-  change?.(rest);
-  const parsed = languageModelSchema.safeParse(rest);
-  if (!parsed.success || parsed.data.vocabSize === undefined) {
-    const issue = parsed.success ? undefined : parsed.error.issues[0];
-    throw new ModelFolderError(
-      `${file}: ${issue ? `${issue.path.join('.')}: ${issue.message}` : 'vocabSize is missing'}`,
-    );
-  }
-  return { ...parsed.data, vocabSize: parsed.data.vocabSize };
+export async function loadLanguageModel(path: string, change?: ConfigChange): Promise<LoadedLanguageModel> {
+  return asLanguageModel(await loadModel(path, change), path);
 }
 
-async function readWeights(file: string, tensors: readonly NamedTensor[]): Promise<void> {
-  const opened = await SafetensorsFile.open(file);
+/**
+ * The model, known to be a language model with a tokenizer.
+ * @param path for messages.
+ * @throws ModelFolderError if it is not.
+ */
+function asLanguageModel(loaded: LoadedModel, path: string): LoadedLanguageModel {
+  const { model, tokenizer } = loaded;
+  if (!(model instanceof LanguageModel))
+    throw new ModelFolderError(
+      `${path}: a language model is needed here, and this is of kind ${model.options.kind}`,
+    );
+  if (!tokenizer)
+    throw new ModelFolderError(
+      `${path}: there is no tokenizer.json, without which texts are no tokens; put the model's own beside its config.json`,
+    );
+  return { ...loaded, model, tokenizer };
+}
+
+async function loadFromFolder(path: string, folder: string, change?: ConfigChange): Promise<LoadedModel> {
+  const checkpoint = await openCheckpoint(folder, change);
   try {
-    const wanted = new Set(tensors.map(({ name }) => name));
-    const extra = [...opened.tensors.keys()].filter((name) => !wanted.has(name));
-    const missing = [...wanted].filter((name) => !opened.tensors.has(name));
-    if (extra.length + missing.length > 0) {
-      throw new ModelFolderError(
-        `${file} does not fit config.json: missing ${list(missing)}; not expected ${list(extra)}`,
-      );
-    }
-    for (const { name, data, shape } of tensors) {
-      const stored = opened.tensors.get(name)!;
-      if (stored.dtype !== 'F32' || stored.shape.join() !== shape.join()) {
-        throw new ModelFolderError(
-          `${file}: ${name} is ${stored.dtype} [${stored.shape.join(', ')}], expected F32 [${shape.join(', ')}]`,
-        );
-      }
-      await opened.read(name, { into: data as Float32Array });
-    }
+    const model = createModel(checkpoint.options);
+    const tokenizer = openTokenizer(folder, model);
+    const weights = allocate(model);
+    await readParameters(checkpoint, weights);
+    return { model, tokenizer, weights, source: path, warnings: [] };
   } finally {
-    await opened.close();
+    await checkpoint.close();
   }
 }
 
-function list(names: readonly string[]): string {
-  return names.length === 0 ? 'nothing' : names.join(', ');
+async function loadFromRun(path: string, folder: string, change?: ConfigChange): Promise<LoadedModel> {
+  const model = createModel((await readModelConfig(folder, change)).options);
+  const tokenizer = openTokenizer(folder, model);
+  const weights = allocate(model);
+  const shapes = new Map([...model.parameters()].map(([name, { shape }]) => [name, shape]));
+  const store = new CheckpointStore(join(path, 'checkpoints'));
+  const found = await store.loadLatestUsable({ model: namedTensors(shapes, weights) });
+  if (!found) throw new ModelFolderError(`${path}: the run has no checkpoint yet`);
+  const { step, warnings } = found;
+  return { model, tokenizer, weights, source: `${path} at step ${step}`, warnings };
+}
+
+/** The tokenizer beside a model, where there is one. */
+function openTokenizer(folder: string, { options: { vocabSize } }: Model): Tokenizer | undefined {
+  const file = join(folder, 'tokenizer.json');
+  if (!existsSync(file)) return undefined;
+  const tokenizer = loadTokenizer(file);
+  // A model may have room for more tokens than its tokenizer knows, as tables padded to a round size do.
+  if (tokenizer.vocabSize <= vocabSize) return tokenizer;
+  throw new ModelFolderError(
+    `${folder}: the tokenizer has ${tokenizer.vocabSize} tokens but the model has room for ${vocabSize}`,
+  );
+}
+
+function allocate(model: Model): Map<string, Float32Array> {
+  return new Map([...nameParameters(model)].map(([name, { size }]) => [name, new Float32Array(size)]));
 }

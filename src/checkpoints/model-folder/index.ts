@@ -12,3 +12,4 @@ export {
 export { expertLayers, type Expert, type ExpertLayer } from './expert-layers.js';
 export { ownModelType } from './own-architectures.js';
 export type { ParameterSlice } from './parameter-reader.js';
+export { readParameters } from './read-parameters.js';

@@ -13,7 +13,8 @@ export interface Dispatched {
   /** Int32 scalar: choices left without a place. */
   readonly dropped: Tensor;
   /**
-   * Experts' outputs, in the order of the choices: `[tokens, topK, hiddenSize]`, zeros where a choice was dropped.
+   * Experts' outputs, in the order of the choices: `[tokens, topK, hiddenSize]`, or as wide as they are; zeros where a
+   * choice was dropped.
    */
   collect(outputs: readonly Tensor[]): Tensor;
   /** Replaces `combine(collect(outputs), gates)` where the outputs are not ordered by choices: `[tokens, hiddenSize]`. */

@@ -38,6 +38,8 @@ export interface BankSubject {
     parameters: ReadonlyMap<string, Float64Array>,
     sizes: BankSizes,
   ): number[];
+  /** Parameters that belong to all experts together. */
+  readonly shared?: ReadonlySet<string>;
   readonly skip?: Skipped<BankCase>;
 }
 
@@ -61,11 +63,12 @@ function trace(
   const hidden = input('hidden', dtype, [totalRows, sizes.hiddenSize]);
   const countsInput = fixed ? undefined : input('counts', 'int64', [counts.length]);
   const names = counts.map((count, expert) => (fixed ? count : `rows${expert}`));
-  const pieces = split(hidden, names, 0, countsInput);
+  const pieces = split(bank.prepare?.(hidden) ?? hidden, names, 0, countsInput);
   const noise = new NoiseInputs();
   const rows = { pieces, totalRows, ...(countsInput && { counts: countsInput }) };
   const outputs = bank.forward(rows, layerContext({ training, noise }));
-  const output = concat(outputs, 0, { size: totalRows, counts: countsInput });
+  const joined = concat(outputs, 0, { size: totalRows, counts: countsInput });
+  const output = bank.finish?.(joined) ?? joined;
   const feeds = [
     ['hidden', randomNumbers(2, totalRows * sizes.hiddenSize)] as const,
     ['counts', BigInt64Array.from(counts, BigInt)] as const,
@@ -104,8 +107,10 @@ export function expertBankConformance(subject: BankSubject): void {
     test('one output per expert, of the shape of its rows', () => {
       const bank = subject.create(sizes);
       expect(bank.numExperts).toBe(3);
-      const { outputs, pieces } = trace(bank, { counts: [2, 0, 3] });
-      expect(outputs.map(String)).toEqual(pieces.map(String));
+      const { output, outputs, pieces } = trace(bank, { counts: [2, 0, 3] });
+      expect(outputs.map(({ shape }) => shape[0])).toEqual(pieces.map(({ shape }) => shape[0]));
+      expect(output.shape).toEqual([5, sizes.hiddenSize]);
+      if (!bank.finish) expect(outputs.map(String)).toEqual(pieces.map(String));
     });
 
     check('each expert computes the plain loops on its own rows', async () =>
@@ -141,10 +146,11 @@ export function expertBankConformance(subject: BankSubject): void {
     check('an expert that loses its rows gets a gradient of exactly zero', async () => {
       for (const dtype of ['float32', 'float64'] as const) {
         const { parameters, output, feeds } = trace(subject.create(sizes), { counts: [2, 2, 2], dtype });
-        const names = [...parameters.keys()];
+        const owned = [...parameters].filter(([name]) => !subject.shared?.has(name));
+        const names = owned.map(([name]) => name);
         const derived = gradients(
           sum(multiply(output, output)),
-          [...parameters.values()].map(({ tensor }) => tensor),
+          owned.map(([, { tensor }]) => tensor),
         );
         const program = await compile(
           Object.fromEntries(derived.map((gradient, i) => [`gradient of ${names[i]}`, gradient])),

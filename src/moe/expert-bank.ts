@@ -22,6 +22,18 @@ export interface ExpertBank {
   readonly numExperts: number;
   /** One row through one expert. */
   readonly costPerRow: TokenCost;
-  /** Runs every expert on its own rows; the result has one tensor of the same shape per expert. */
+  /** What {@link prepare} and {@link finish} take for each token, however many experts it visits. */
+  readonly sharedCost?: TokenCost;
+  /**
+   * Work that is the same for every expert, done once for each token: `[tokens, hiddenSize]` → `[tokens, any]`, which is
+   * then brought to the experts instead.
+   */
+  prepare?(hidden: Tensor): Tensor;
+  /**
+   * Runs every expert on its own rows; the result has one tensor of as many rows per expert, `[rows, hiddenSize]`, or what
+   * {@link finish} takes.
+   */
   forward(rows: ExpertRows, context: FeedForwardContext): readonly Tensor[];
+  /** Work on the weighted sum of a token's outputs, in which it is linear: `[tokens, any]` → `[tokens, hiddenSize]`. */
+  finish?(combined: Tensor): Tensor;
 }

@@ -10,6 +10,7 @@ export { CapacityDispatch, expertCapacity, type CapacityOptions } from './dispat
 export { ExpertChoiceDispatch, type ExpertsChoice } from './dispatch/expert-choice.js';
 export { DroplessDispatch } from './dispatch/dropless.js';
 export type { ExpertBank, ExpertRows } from './expert-bank.js';
+export { FactorisedBank, type FactorisedBankOptions } from './experts/factorised-bank.js';
 export { FeedForwardBank, type FeedForwardBankOptions } from './experts/feed-forward-bank.js';
 export type {
   AuxiliaryLoss,

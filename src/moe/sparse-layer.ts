@@ -83,9 +83,12 @@ export class SparseLayer extends Module implements FeedForward {
     // Without places nobody is dropped, and experts that nobody chose are not read.
     const own = context.serveAll ? new DroplessDispatch() : this.dispatch;
     const { expertInput = hidden, dispatch = own, updates = [] } = routing;
-    const dispatched = dispatch.dispatch(expertInput, routing, numExperts, context);
+    const prepared = this.experts.prepare?.(expertInput) ?? expertInput;
+    const dispatched = dispatch.dispatch(prepared, routing, numExperts, context);
     const outputs = this.experts.forward(dispatched.rows, context);
-    const chosen = dispatched.combine?.(outputs) ?? this.combine(dispatched.collect(outputs), routing.gates);
+    const combined =
+      dispatched.combine?.(outputs) ?? this.combine(dispatched.collect(outputs), routing.gates);
+    const chosen = this.experts.finish?.(combined) ?? combined;
     const common = this.sharedOutput(hidden, context);
     return {
       output: common ? add(chosen, common) : chosen,
@@ -106,6 +109,7 @@ export class SparseLayer extends Module implements FeedForward {
     return addCosts(
       [router instanceof Module ? moduleCost(router) : { parameters: 0, flops: 0 }, 1],
       [experts.costPerRow, router.expectedTopK ?? router.topK],
+      [experts.sharedCost ?? { parameters: 0, flops: 0 }, 1],
       [shared?.cost() ?? { parameters: 0, flops: 0 }, 1],
       [sharedGate ? moduleCost(sharedGate) : { parameters: 0, flops: 0 }, 1],
     );

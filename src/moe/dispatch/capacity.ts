@@ -138,7 +138,7 @@ export class CapacityDispatch implements Dispatch {
       dropped: cast(sum(cast(overflow, 'float32')), 'int32'),
       collect: (outputs) => {
         const rows = exchangeRows(concat(outputs, 0), placeOfChoice, choiceOfPlace, { open: true });
-        return reshape(rows, [tokens, topK, hidden.shape[1]]);
+        return reshape(rows, [tokens, topK, rows.shape[1]]);
       },
     };
   }

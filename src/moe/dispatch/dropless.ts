@@ -39,7 +39,7 @@ export class DroplessDispatch implements Dispatch {
     const names = Array.from({ length: numExperts }, (_, expert) => `${context.site}.rows${expert}`);
     const tokenOf = (choice: Tensor): Tensor => (topK === 1 ? choice : divide(choice, topK));
     const masked = (rows: Tensor): Tensor => {
-      const shaped = reshape(rows, [tokens, topK, hidden.shape[1]]);
+      const shaped = reshape(rows, [tokens, topK, rows.shape[1]]);
       return context.tokenMask ? multiply(shaped, reshape(context.tokenMask, [tokens, 1, 1])) : shaped;
     };
     const dropped = constant('int32', [], [0]);

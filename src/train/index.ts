@@ -2,6 +2,7 @@
  * Optimisers, schedules, the trainer, run folders.
  * @module
  */
+export { RunLock, type RunLockOptions } from './run-lock.js';
 export { CheckpointError, type CheckpointErrorCode } from './checkpoint-error.js';
 export { CheckpointStore, type CheckpointInfo } from './checkpoint-store.js';
 export { CollapseDetector, type CollapseWarning } from './collapse.js';

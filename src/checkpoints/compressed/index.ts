@@ -42,6 +42,7 @@ export { COMPRESSED_PREFIX } from './names.js';
 export { packLayer, type PackedLayer } from './pack.js';
 export { restoreExpert } from './restore.js';
 export { RestoringSource, type RestoreOptions } from './restoring-source.js';
+export { StoredExperts, type ExpertLayout } from './stored-experts.js';
 export {
   bitmapBytes,
   compressedRowsBytes,

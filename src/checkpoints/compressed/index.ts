@@ -23,6 +23,7 @@ export {
   type CompressionHeader,
   type LayerHeader,
 } from './header.js';
+export { layerLayout } from './layer-layout.js';
 export { LayerReader } from './layer-reader.js';
 export {
   designBlocks,
@@ -42,7 +43,7 @@ export { COMPRESSED_PREFIX } from './names.js';
 export { packLayer, type PackedLayer } from './pack.js';
 export { restoreExpert } from './restore.js';
 export { RestoringSource, type RestoreOptions } from './restoring-source.js';
-export { StoredExperts, type ExpertLayout } from './stored-experts.js';
+export { StoredExperts, type LayerLayout } from './stored-experts.js';
 export {
   bitmapBytes,
   compressedRowsBytes,

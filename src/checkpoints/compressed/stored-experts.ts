@@ -17,7 +17,7 @@ import { compressedDTypes, type CompressedDType } from './header.js';
 import { designWidth, type ColumnBlock } from './layer.js';
 
 /** Where the experts of one layer lie. */
-export interface ExpertLayout extends ExpertShape {
+export interface LayerLayout extends ExpertShape {
   /** Of the layer's block: `blocks.3`, `encoder.blocks.1`. */
   readonly name: string;
   readonly tensors: readonly ExpertTensor[];
@@ -37,7 +37,7 @@ export class StoredExperts {
 
   private constructor(
     private readonly source: TensorSource,
-    private readonly layout: ExpertLayout,
+    private readonly layout: LayerLayout,
     outputBiases: readonly Float32Array[] | undefined,
   ) {
     this.name = layout.name;
@@ -54,7 +54,7 @@ export class StoredExperts {
    * @throws CompressedFormatError if the layout does not hold all experts once, or in an element type that cannot be
    *   written again.
    */
-  static async open(source: TensorSource, layout: ExpertLayout): Promise<StoredExperts> {
+  static async open(source: TensorSource, layout: LayerLayout): Promise<StoredExperts> {
     const biased = layout.tensors.find(({ parts }) => parts.some(({ role }) => role === 'outputBias'));
     const wrong = checkExpertTensors(layout.tensors, layout, biased !== undefined);
     if (wrong !== undefined)
@@ -93,7 +93,7 @@ async function readSlice(source: TensorSource, tensor: ExpertTensor, expert: num
   return readFloats(source, name, { rows: [expert, expert + 1], into });
 }
 
-function dtypeOf(source: TensorSource, { name: layer, tensors, numExperts }: ExpertLayout): CompressedDType {
+function dtypeOf(source: TensorSource, { name: layer, tensors, numExperts }: LayerLayout): CompressedDType {
   const found = new Set<string>();
   for (const { name } of tensors) {
     for (let expert = 0; expert < (name.includes(EXPERT) ? numExperts : 1); expert++) {

@@ -6,6 +6,7 @@ import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ModelOptions } from '../../models/index.js';
+import { parseCompression, RestoringSource, type RestoreOptions } from '../compressed/index.js';
 import type { Architecture, TensorMapping } from '../hugging-face/architecture.js';
 import { ConfigReader } from '../hugging-face/config-reader.js';
 import { ModelFolderError } from '../hugging-face/errors.js';
@@ -30,7 +31,7 @@ export interface Checkpoint {
   readonly config: JsonObject;
   /** The model that it describes. */
   readonly options: ModelOptions;
-  /** Stored tensors. */
+  /** Stored tensors; those of a compressed folder under their original names, rebuilt when they are read. */
   readonly source: TensorSource;
   /** What they are in our model: every parameter once, every tensor once. */
   readonly mapping: readonly TensorMapping[];
@@ -48,6 +49,7 @@ export interface Checkpoint {
  * Opens a folder with `config.json` and weights: Hugging Face's, one of our model folders, or a compressed one.
  *
  * @param change changes the options before they are checked.
+ * @param restore how the experts of a compressed folder are rebuilt.
  * @example
  * ```ts
  * const checkpoint = await openCheckpoint('OLMoE-1B-7B/');
@@ -57,11 +59,15 @@ export interface Checkpoint {
  * ```
  * @throws ModelFolderError if the configuration is not understood, or does not fit the tensors: every tensor must be
  *   used once, and none may be missing.
- * @throws SafetensorsError naming the damaged file.
+ * @throws SafetensorsError or CompressedFormatError naming the damaged file.
  */
-export async function openCheckpoint(folder: string, change?: ConfigChange): Promise<Checkpoint> {
+export async function openCheckpoint(
+  folder: string,
+  change?: ConfigChange,
+  restore?: RestoreOptions,
+): Promise<Checkpoint> {
   const { config, architecture, options } = await readModelConfig(folder, change);
-  const source = await openTensors(folder);
+  const source = await openSource(folder, config, restore);
   try {
     const mapping = checkTensors(source, architecture, options);
     const reader = new ParameterReader(source, mapping);
@@ -81,6 +87,16 @@ export async function openCheckpoint(folder: string, change?: ConfigChange): Pro
     await source.close();
     throw error;
   }
+}
+
+async function openSource(
+  folder: string,
+  { compression }: JsonObject,
+  restore: RestoreOptions | undefined,
+): Promise<TensorSource> {
+  if (compression === undefined) return openTensors(folder);
+  const header = parseCompression(compression, join(folder, 'config.json'));
+  return RestoringSource.open(await openTensors(folder), header, restore);
 }
 
 /** A configuration, and what it means. */

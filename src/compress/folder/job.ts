@@ -2,14 +2,14 @@
  * What is to be compressed, into what, and how.
  * @module
  */
-import type { ExpertLayout, JsonObject, SaveProgress, TensorSource } from '../../checkpoints/index.js';
+import type { LayerLayout, JsonObject, SaveProgress, TensorSource } from '../../checkpoints/index.js';
 import type { Budget } from '../budget.js';
 import type { CompressionMethod, LayerExperts, LayerReport, MethodStep } from '../method.js';
 import type { Redundancy } from '../redundancy.js';
 
 /** One layer of experts to compress. */
 export interface LayerJob {
-  readonly layout: ExpertLayout;
+  readonly layout: LayerLayout;
   /** Called when its turn comes. */
   open(): Promise<LayerExperts>;
 }

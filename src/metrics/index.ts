@@ -3,6 +3,7 @@
  * @module
  */
 export { maximumAssignment } from './assignment.js';
+export { AssignmentSolver, type Assignment, type CostArrays } from './assignment-solver.js';
 export { canonicalCorrelations } from './canonical-correlation.js';
 export {
   contingency,

@@ -39,7 +39,11 @@ export interface DecodeInputs extends Omit<EncoderDecoderInputs, 'source' | 'sou
 }
 
 /** What a traced decoder returns. */
-export interface DecodeOutput extends EncoderDecoderOutput {
+export interface DecodeOutput extends ModelReport {
+  /** `[batch · targetTime, vocabSize]`, or `[rows, vocabSize]` for chosen rows */
+  readonly logits: Tensor;
+  /** What the output layer reads, before it is scaled: `[batch, targetTime, hiddenSize]` */
+  readonly states: Tensor;
   /** What is to be kept of these target tokens, one entry a block; only where a cache was given. */
   readonly cache: readonly CacheEntry[] | undefined;
 }
@@ -54,10 +58,12 @@ export interface SourceInputs {
   readonly sourceLanguages?: Tensor;
 }
 
-/** What a traced encoder–decoder returns. */
-export interface EncoderDecoderOutput extends ModelReport {
-  /** `[batch · targetTime, vocabSize]`, or `[rows, vocabSize]` for chosen rows */
-  readonly logits: Tensor;
+/** What a traced encoder–decoder returns; records, losses and updates are those of both stacks. */
+export interface EncoderDecoderOutput extends Omit<DecodeOutput, 'states' | 'cache'> {
+  /** What the encoder made of the source, behind its last norm: `[batch, sourceTime, hiddenSize]` */
+  readonly sourceStates: Tensor;
+  /** What the output layer reads, before it is scaled: `[batch, targetTime, hiddenSize]` */
+  readonly targetStates: Tensor;
 }
 
 /**
@@ -107,6 +113,8 @@ export class EncoderDecoder extends Module {
     const decoded = this.decode({ ...inputs, states: encoded.states }, context);
     return {
       logits: decoded.logits,
+      sourceStates: encoded.states,
+      targetStates: decoded.states,
       records: [...encoded.records, ...decoded.records],
       losses: [...encoded.losses, ...decoded.losses],
       updates: [...encoded.updates, ...decoded.updates],
@@ -145,6 +153,7 @@ export class EncoderDecoder extends Module {
     const read = scaleLogits ? multiply(rows, 1 / Math.sqrt(hiddenSize)) : rows;
     return {
       logits: this.head ? this.head.forward(read) : this.embedding.logits(read),
+      states: decoded.states,
       records: decoded.records,
       losses: decoded.losses,
       updates: decoded.updates,

@@ -112,7 +112,7 @@ async function loadFromFolder(path: string, folder: string, change?: ConfigChang
   const checkpoint = await openCheckpoint(folder, change);
   try {
     const model = createModel(checkpoint.options);
-    const tokenizer = openTokenizer(folder, model);
+    const tokenizer = openTokenizer(checkpoint.tokenizerFile, model);
     const weights = allocate(model);
     await readParameters(checkpoint, weights);
     return { model, tokenizer, weights, source: path, warnings: [] };
@@ -123,7 +123,7 @@ async function loadFromFolder(path: string, folder: string, change?: ConfigChang
 
 async function loadFromRun(path: string, folder: string, change?: ConfigChange): Promise<LoadedModel> {
   const model = createModel((await readModelConfig(folder, change)).options);
-  const tokenizer = openTokenizer(folder, model);
+  const tokenizer = openTokenizer(join(folder, 'tokenizer.json'), model);
   const weights = allocate(model);
   const shapes = new Map([...model.parameters()].map(([name, { shape }]) => [name, shape]));
   const store = new CheckpointStore(join(path, 'checkpoints'));
@@ -134,14 +134,13 @@ async function loadFromRun(path: string, folder: string, change?: ConfigChange):
 }
 
 /** The tokenizer beside a model, where there is one. */
-function openTokenizer(folder: string, { options: { vocabSize } }: Model): Tokenizer | undefined {
-  const file = join(folder, 'tokenizer.json');
-  if (!existsSync(file)) return undefined;
+function openTokenizer(file: string | undefined, { options: { vocabSize } }: Model): Tokenizer | undefined {
+  if (file === undefined || !existsSync(file)) return undefined;
   const tokenizer = loadTokenizer(file);
   // A model may have room for more tokens than its tokenizer knows, as tables padded to a round size do.
   if (tokenizer.vocabSize <= vocabSize) return tokenizer;
   throw new ModelFolderError(
-    `${folder}: the tokenizer has ${tokenizer.vocabSize} tokens but the model has room for ${vocabSize}`,
+    `${file}: the tokenizer has ${tokenizer.vocabSize} tokens but the model has room for ${vocabSize}`,
   );
 }
 

@@ -13,6 +13,7 @@ import { ModelFolderError } from '../hugging-face/errors.js';
 import { architectures } from '../hugging-face/index.js';
 import { parseOptions } from '../hugging-face/options.js';
 import type { JsonObject } from '../json.js';
+import { openLlama2c } from '../llama2c/open.js';
 import { explain } from '../system-error.js';
 import { openTensors, type TensorSource } from '../tensors/index.js';
 import { checkTensors } from './completeness.js';
@@ -35,7 +36,7 @@ export interface Checkpoint {
   readonly source: TensorSource;
   /** What they are in our model: every parameter once, every tensor once. */
   readonly mapping: readonly TensorMapping[];
-  /** Path of `tokenizer.json`, where there is one. */
+  /** Path of `tokenizer.json`, or of a vocabulary in another format, where there is one. */
   readonly tokenizerFile: string | undefined;
   /**
    * Reads a parameter, or one slice of its first axis such as an expert of a bank, as float32 in our layout.
@@ -46,7 +47,8 @@ export interface Checkpoint {
 }
 
 /**
- * Opens a folder with `config.json` and weights: Hugging Face's, one of our model folders, or a compressed one.
+ * Opens a folder with `config.json` and weights: Hugging Face's, one of our model folders, or a compressed one; or a
+ * model of llama2.c.
  *
  * @param change changes the options before they are checked.
  * @param restore how the experts of a compressed folder are rebuilt.
@@ -66,20 +68,39 @@ export async function openCheckpoint(
   change?: ConfigChange,
   restore?: RestoreOptions,
 ): Promise<Checkpoint> {
-  const { config, architecture, options } = await readModelConfig(folder, change);
-  const source = await openSource(folder, config, restore);
+  const foreign = await openLlama2c(folder);
+  if (foreign) {
+    const { config, configFile, source, tokenizerFile } = foreign;
+    return assemble(folder, source, tokenizerFile, () => describe(config, configFile, change));
+  }
+  const described = await readModelConfig(folder, change);
+  const tokenizerFile = tokenizerFiles.map((name) => join(folder, name)).find((file) => existsSync(file));
+  const source = await openSource(folder, described.config, restore);
+  return assemble(folder, source, tokenizerFile, () => described);
+}
+
+/** Names under which checkpoints keep their vocabulary, best first. */
+const tokenizerFiles = ['tokenizer.json', 'tokenizer.model', 'spiece.model', 'vocab.txt'] as const;
+
+/** Puts a checkpoint together; on failure its files are closed. */
+async function assemble(
+  location: string,
+  source: TensorSource,
+  tokenizerFile: string | undefined,
+  describeModel: () => ModelConfig,
+): Promise<Checkpoint> {
   try {
+    const { config, architecture, options } = describeModel();
     const mapping = checkTensors(source, architecture, options);
     const reader = new ParameterReader(source, mapping);
-    const tokenizerFile = join(folder, 'tokenizer.json');
     return {
-      location: folder,
+      location,
       architecture,
       config,
       options,
       source,
       mapping,
-      tokenizerFile: existsSync(tokenizerFile) ? tokenizerFile : undefined,
+      tokenizerFile,
       readParameter: (name, slice) => reader.read(name, slice),
       close: () => source.close(),
     };
@@ -112,7 +133,10 @@ export interface ModelConfig {
  */
 export async function readModelConfig(folder: string, change?: ConfigChange): Promise<ModelConfig> {
   const file = join(folder, 'config.json');
-  const config = parseConfig(await readConfigText(file), file);
+  return describe(parseConfig(await readConfigText(file), file), file, change);
+}
+
+function describe(config: JsonObject, file: string, change: ConfigChange | undefined): ModelConfig {
   const type = config['model_type'];
   const found =
     typeof type === 'string'

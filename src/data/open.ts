@@ -35,7 +35,7 @@ export interface OpenData<Kind extends AnyBatch = Batch> {
 }
 
 /**
- * Opens the corpus and the tokenizer of a recipe.
+ * Opens the corpus and the tokenizer of a language model's recipe; see `openPairs` and `openClassification` for others.
  *
  * @throws Error in one clear line where a file is missing, empty, not UTF-8 or too short for one context.
  * @example
@@ -51,5 +51,9 @@ export async function openData(config: DataConfig, options: OpenDataOptions): Pr
       return openText(config, options);
     case 'dataset':
       return openText({ ...config, path: findDataset(config.name, options.datasetFolder) }, options);
+    case 'task':
+      throw new Error(
+        'data of kind task is for encoder–decoders and classifiers: a language model reads kind text, dataset or cldr',
+      );
   }
 }

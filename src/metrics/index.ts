@@ -5,6 +5,7 @@
 export { maximumAssignment } from './assignment.js';
 export { AssignmentSolver, type Assignment, type CostArrays } from './assignment-solver.js';
 export { canonicalCorrelations } from './canonical-correlation.js';
+export { classificationScores, exceeds, type ClassificationScores, type Estimate } from './classification.js';
 export {
   contingency,
   cramersV,

@@ -19,6 +19,7 @@ export {
   type TrainedRun,
   type TrainRecipeOptions,
 } from './train-recipe.js';
+export { openRecipeData, type OpenRecipeOptions } from './open-recipe-data.js';
 export { requireLanguageModel } from './language-model-recipe.js';
 export { recipeSchema, type Recipe, type RecipeOf } from './schema.js';
 export { vocabularySize } from './vocabulary.js';

@@ -1,5 +1,5 @@
 /**
- * Recipes of language models, which is what is trained, measured and compared today.
+ * Recipes of language models, which is what grids compare and reports draw.
  * @module
  */
 import { RecipeError } from './load.js';
@@ -7,12 +7,12 @@ import type { Recipe, RecipeOf } from './schema.js';
 
 /**
  * The recipe, known to be a language model's.
- * @throws RecipeError if it is an encoder–decoder's: those are described and sized, not trained.
+ * @throws RecipeError if it is of another kind.
  */
 export function requireLanguageModel(recipe: Recipe): RecipeOf<'languageModel'> {
   const { model, ...rest } = recipe;
   if (model.kind === 'languageModel') return { ...rest, model };
   throw new RecipeError(
-    `training encoder–decoder models such as ${recipe.name}: not yet; switchyard inspect works`,
+    `${recipe.name} is of kind ${model.kind}; a languageModel is needed here. switchyard train, eval and inspect take all kinds`,
   );
 }

@@ -26,13 +26,31 @@ export const recipeSchema = z
     environment: z.record(z.string(), z.string()).optional(),
   })
   .superRefine(({ model, data }, context) => {
-    if (model.kind !== 'languageModel' || memoryLengths(model) === undefined) return;
+    const refuse = (key: string, message: string): void =>
+      context.addIssue({ code: 'custom', path: ['data', key], message });
+    if (model.kind === 'encoderDecoder') {
+      if (data.kind === 'task' && data.target === undefined) {
+        refuse('target', 'an encoder–decoder says text: give data.target instead of data.label');
+      }
+      return;
+    }
+    if (data.kind === 'task') {
+      refuse(
+        'kind',
+        'a language model reads kind text, dataset or cldr; tasks are for the other kinds of models',
+      );
+      return;
+    }
+    if (data.spanCorruption !== undefined) {
+      refuse('spanCorruption', 'a language model predicts the next token; spans are for kind encoderDecoder');
+    }
+    if (memoryLengths(model) === undefined) return;
     if (data.kind === 'cldr') {
       const message = `${model.positions} positions remember earlier segments, which the cldr corpus does not put in a row; use kind text or dataset with order stream`;
-      context.addIssue({ code: 'custom', path: ['data', 'kind'], message });
+      refuse('kind', message);
     } else if (data.order !== 'stream') {
       const message = `segment recurrence needs data.order stream, not ${data.order}: ${model.positions} positions remember earlier segments`;
-      context.addIssue({ code: 'custom', path: ['data', 'order'], message });
+      refuse('order', message);
     }
   });
 

@@ -5,9 +5,9 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
-import { openData, type Tokenizer } from '../data/index.js';
+import type { Tokenizer } from '../data/index.js';
 import type { JsonObject } from '../checkpoints/index.js';
-import { LanguageModel } from '../models/index.js';
+import { createModel } from '../models/index.js';
 import {
   assertNoRun,
   Interruption,
@@ -22,8 +22,8 @@ import {
   type TrainingListener,
   type TrainingResult,
 } from '../train/index.js';
-import { requireLanguageModel } from './language-model-recipe.js';
 import { parseRecipe, recipeDifferences, RecipeError } from './load.js';
+import { hasPadding, openRecipeData } from './open-recipe-data.js';
 import type { Recipe } from './schema.js';
 
 /** Settings of {@link trainRecipe}. */
@@ -50,8 +50,8 @@ export interface TrainedRun extends TrainingResult {
 /**
  * Trains a recipe in a run folder, or continues to.
  *
- * @throws RecipeError if the recipe is not a language model's, the folder holds a run of another recipe (the message
- *   lists what differs), or `from` does not fit the model.
+ * @throws RecipeError if the folder holds a run of another recipe (the message lists what differs), or `from` does not
+ *   fit the model.
  * @throws RunFolderError, CheckpointError, DeviceError, each with one clear line.
  * @example
  * await trainRecipe(loadRecipe('demo'), { folder: 'runs/demo' });
@@ -61,20 +61,22 @@ export async function trainRecipe(recipe: Recipe, options: TrainRecipeOptions): 
   if (resume && from !== undefined) {
     throw new RecipeError(`a resumed run goes on with its own weights: leave out --from ${from}`);
   }
-  const { model: modelOptions } = requireLanguageModel(recipe);
   // Before the work of opening data, which a large corpus makes long.
   if (resume) await assertSameRecipe(recipe, folder);
   else assertNoRun(folder);
-  const { contextLength } = modelOptions;
-  const { batchSize } = recipe.train;
-  const data = await openData(recipe.data, { cacheFolder, contextLength, batchSize, seed: recipe.seed });
+  const data = await openRecipeData(recipe, { cacheFolder });
   try {
-    const model = new LanguageModel({
-      ...modelOptions,
+    const model = createModel({
+      ...recipe.model,
       vocabSize: vocabularyOf(recipe, data.tokenizer.vocabSize),
     });
-    const padded = recipe.data.kind === 'cldr' && recipe.data.layout === 'padded';
-    const trainer = await Trainer.create({ model, data, options: recipe.train, seed: recipe.seed, padded });
+    const trainer = await Trainer.create({
+      model,
+      data,
+      options: recipe.train,
+      seed: recipe.seed,
+      padded: hasPadding(recipe),
+    });
     try {
       if (from !== undefined && !resume)
         for (const line of await startFrom(from, trainer, data.tokenizer)) listener.onWarning?.(line);

@@ -6,7 +6,12 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { AnyBatch, Batch, BatchSequence, BatchShape, Tokenizer } from '../data/index.js';
 import type { Tensor } from '../graph/index.js';
 import type { Model } from '../models/index.js';
-import { bitsPerByte, perplexity } from '../metrics/index.js';
+import {
+  bitsPerByte,
+  classificationScores,
+  perplexity,
+  type ClassificationScores,
+} from '../metrics/index.js';
 import { evaluationContext } from '../nn/index.js';
 import { compile, type Program, type RuntimeOptions } from '../runtime/index.js';
 import type { Objective } from './objective.js';
@@ -16,14 +21,19 @@ import type { RoutedLayer } from './step-program.js';
 
 /** Result of an evaluation. */
 export interface EvaluationReport {
-  /** Mean nats per predicted token. */
+  /** Mean nats per predicted token; of a classifier, per example. */
   readonly loss: number;
   readonly perplexity: number;
+  /** 0 for a classifier, which predicts no text. */
   readonly bitsPerByte: number;
-  /** Predicted tokens. */
+  /** Predicted tokens; of a classifier, examples. */
   readonly tokens: number;
   /** Predicted UTF-8 bytes. */
   readonly bytes: number;
+  /** Of an encoder–decoder: share of the targets that greedy generation would say token by token. */
+  readonly exactMatch?: number;
+  /** Of a classifier. */
+  readonly classification?: ClassificationScores;
   /** `[numExperts]` per routed layer. */
   readonly loads: readonly number[][];
   /** Choices without a place, over all layers. */
@@ -60,8 +70,12 @@ export class Evaluator<Kind extends Model = Model> {
   ): Promise<Evaluator<Kind>> {
     const objective = objectiveOf(model);
     const traced = objective.trace(evaluationContext(), { shape, padded: true });
-    const { tokenLoss, records, memory } = traced;
-    const outputs: Record<string, Tensor> = { tokenLoss, ...memory };
+    const { tokenLoss, records, memory, predictions } = traced;
+    const outputs: Record<string, Tensor> = {
+      tokenLoss,
+      ...memory,
+      ...(predictions ? { predictions } : {}),
+    };
     for (const { name, experts, load, dropped } of records) {
       outputs[`experts.${name}`] = experts;
       outputs[`load.${name}`] = load;
@@ -88,6 +102,7 @@ export class Evaluator<Kind extends Model = Model> {
     let tokens = 0;
     let bytes = 0;
     const loads = this.routedLayers.map(({ numExperts }) => new Array<number>(numExperts).fill(0));
+    const answers = new Answers(this.objective.numClasses);
     let total = 0;
     let dropped = 0;
     let batches = 0;
@@ -103,7 +118,8 @@ export class Evaluator<Kind extends Model = Model> {
       for (const value of tokenLoss) total += value;
       const predicted = batch.targets.filter((target) => target >= 0);
       tokens += predicted.length;
-      bytes += tokenizer.byteLength(predicted);
+      if (this.objective.numClasses === undefined) bytes += tokenizer.byteLength(predicted);
+      answers.add(batch.targets, results['predictions'] as Int32Array | undefined, sequence.batchSize);
       this.routedLayers.forEach(({ name }, i) => {
         (results[`load.${name}`] as Int32Array).forEach((count, expert) => (loads[i][expert] += count));
         dropped += Number(results[`dropped.${name}`][0]);
@@ -122,6 +138,7 @@ export class Evaluator<Kind extends Model = Model> {
       bitsPerByte: bitsPerByte(total, bytes),
       tokens,
       bytes,
+      ...answers.report(),
       loads,
       dropped,
     };
@@ -130,5 +147,42 @@ export class Evaluator<Kind extends Model = Model> {
   /** Frees the session. */
   async release(): Promise<void> {
     await this.program.release();
+  }
+}
+
+/** Compares what a model holds to be most likely with what is right. */
+class Answers {
+  private readonly labels: number[] = [];
+  private readonly predictions: number[] = [];
+  private rows = 0;
+  private exactRows = 0;
+
+  /** @param numClasses of a classifier; undefined where tokens are predicted. */
+  constructor(private readonly numClasses: number | undefined) {}
+
+  add(targets: Int32Array, predictions: Int32Array | undefined, batchSize: number): void {
+    if (!predictions) return;
+    const length = targets.length / batchSize;
+    for (let row = 0; row < batchSize; row++) {
+      let [counted, right] = [0, 0];
+      for (let i = row * length; i < (row + 1) * length; i++) {
+        if (targets[i] < 0) continue;
+        counted++;
+        right += Number(predictions[i] === targets[i]);
+        if (this.numClasses !== undefined) {
+          this.labels.push(targets[i]);
+          this.predictions.push(predictions[i]);
+        }
+      }
+      if (counted === 0) continue;
+      this.rows++;
+      this.exactRows += Number(right === counted);
+    }
+  }
+
+  report(): Pick<EvaluationReport, 'exactMatch' | 'classification'> {
+    if (this.rows === 0) return {};
+    if (this.numClasses === undefined) return { exactMatch: this.exactRows / this.rows };
+    return { classification: classificationScores(this.labels, this.predictions, this.numClasses) };
   }
 }

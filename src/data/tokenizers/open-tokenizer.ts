@@ -7,7 +7,7 @@ import { ByteTokenizer } from './byte-tokenizer.js';
 import { CharacterSet, CharacterTokenizer } from './character-tokenizer.js';
 import { loadTokenizer } from './load-tokenizer.js';
 import type { Tokenizer } from './tokenizer.js';
-import { WordCounter } from './train-byte-level-bpe.js';
+import { WordCounter, type TrainBytePairOptions } from './train-byte-level-bpe.js';
 
 /** The text that a vocabulary is learnt from. */
 export interface TokenizerText {
@@ -41,8 +41,7 @@ export async function openTokenizer(
     .digest('hex');
   const path = join(cacheFolder, `tokenizer-${key.slice(0, 32)}.json`);
   if (existsSync(path)) return loadTokenizer(path);
-  const tokenizer =
-    config.kind === 'bpe' ? await learnPairs(config.vocabSize, text) : await collectCharacters(text);
+  const tokenizer = config.kind === 'bpe' ? await learnPairs(config, text) : await collectCharacters(text);
   await mkdir(cacheFolder, { recursive: true });
   const temporary = `${path}.${process.pid}-${randomBytes(4).toString('hex')}.tmp`;
   await writeFile(temporary, JSON.stringify(tokenizer.toFile()));
@@ -50,7 +49,7 @@ export async function openTokenizer(
   return tokenizer;
 }
 
-async function learnPairs(vocabSize: number, text: TokenizerText): Promise<Tokenizer> {
+async function learnPairs(options: TrainBytePairOptions, text: TokenizerText): Promise<Tokenizer> {
   const words = new WordCounter();
   let length = 0;
   for await (const piece of text.trainingText()) {
@@ -58,7 +57,7 @@ async function learnPairs(vocabSize: number, text: TokenizerText): Promise<Token
     length += piece.length;
     if (length >= longestTraining) break;
   }
-  return words.train({ vocabSize });
+  return words.train(options);
 }
 
 async function collectCharacters(text: TokenizerText): Promise<Tokenizer> {

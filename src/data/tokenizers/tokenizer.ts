@@ -35,6 +35,34 @@ export interface Tokenizer {
   toFile(): TokenizerFile;
 }
 
+/** T5's name of a sentinel: `<extra_id_0>` stands for the first stretch that is taken out of a text. */
+export function sentinelName(index: number): string {
+  return `<extra_id_${index}>`;
+}
+
+/** Ids of `<extra_id_0>`, `<extra_id_1>` and so on, as many as the tokenizer knows. */
+export function sentinelsOf(tokenizer: Tokenizer): number[] {
+  const ids: number[] = [];
+  for (;;) {
+    const [id, ...more] = tokenizer.encode(sentinelName(ids.length));
+    if (id === undefined || more.length > 0) return ids;
+    ids.push(id);
+  }
+}
+
+/**
+ * The tokens that begin, fill and end the targets of an encoder–decoder. T5 begins with the pad token.
+ * @throws RangeError if the tokenizer lacks one.
+ */
+export function pairTokensOf({ special }: Tokenizer): { readonly pad: number; readonly end: number } {
+  if (special.pad === undefined || special.eos === undefined) {
+    throw new RangeError(
+      `encoder–decoders and classifiers need a tokenizer with ${special.pad === undefined ? 'a pad token' : 'an end token'}: learn one with "tokenizer": {"kind": "bpe", "vocabSize": …, "sentinels": 32}, or name a file`,
+    );
+  }
+  return { pad: special.pad, end: special.eos };
+}
+
 /**
  * The id that separates lines: the end-of-text token where there is one, otherwise the newline.
  * @throws RangeError if the tokenizer has neither.

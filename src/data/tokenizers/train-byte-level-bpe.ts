@@ -5,6 +5,7 @@
 import { BinaryHeap } from './binary-heap.js';
 import { byteCharacters } from './byte-alphabet.js';
 import { BytePairTokenizer, wordPattern } from './byte-level-bpe.js';
+import { sentinelName } from './tokenizer.js';
 
 /** The token that ends a text; it also begins one, as in GPT-2. */
 export const endOfText = '<|endoftext|>';
@@ -15,6 +16,11 @@ export interface TrainBytePairOptions {
   readonly vocabSize: number;
   /** A pair must occur so often to be merged; default 2. */
   readonly minFrequency?: number;
+  /**
+   * Make a vocabulary like T5's, with so many sentinels for span corruption: `<pad>` is 0, `</s>` is 1, and
+   * `<extra_id_0>` is the last id, `<extra_id_1>` the one before. There is no `<|endoftext|>` then. Default 0: none of this.
+   */
+  readonly sentinels?: number;
 }
 
 /** A longer word (a megabyte without a space) is learnt from in pieces, because each merge walks over its word. */
@@ -52,7 +58,12 @@ export class WordCounter {
   }
 
   /** Learns the vocabulary of the words counted so far. @throws as {@link trainBytePair}. */
-  train({ vocabSize, minFrequency = 2 }: TrainBytePairOptions): BytePairTokenizer {
+  train({ vocabSize, minFrequency = 2, sentinels = 0 }: TrainBytePairOptions): BytePairTokenizer {
+    if (sentinels > 0) {
+      // The merges are those of a vocabulary without the tokens around them.
+      const plain = this.train({ vocabSize: vocabSize - sentinels - 1, minFrequency });
+      return withSentinels(plain, sentinels);
+    }
     if (!(Number.isSafeInteger(vocabSize) && vocabSize > 256 && vocabSize < idLimit)) {
       throw new RangeError(
         `vocabSize must be an integer of at least 257 (256 bytes and ${endOfText}), not ${vocabSize}`,
@@ -83,6 +94,22 @@ export class WordCounter {
       special: { bos: end, eos: end },
     });
   }
+}
+
+/** Puts T5's tokens around the bytes and merges of a vocabulary that ends with `<|endoftext|>`. */
+function withSentinels({ model }: BytePairTokenizer, sentinels: number): BytePairTokenizer {
+  const [pad, end] = ['<pad>', '</s>'];
+  const shift = 2;
+  const learnt = model.vocabulary.slice(0, -1);
+  const names = Array.from({ length: sentinels }, (_, i) => sentinelName(sentinels - 1 - i));
+  const vocabulary = [pad, end, ...learnt, ...names];
+  const added = [0, 1, ...names.map((_, i) => shift + learnt.length + i)];
+  return new BytePairTokenizer({
+    vocabulary,
+    merges: model.merges.map(([left, right, merged]) => [left + shift, right + shift, merged + shift]),
+    added: added.map((id) => ({ id, content: vocabulary[id], special: true })),
+    special: { pad: 0, eos: 1 },
+  });
 }
 
 /** How often each pair of neighbours stands in the words, kept up to date through merges. */

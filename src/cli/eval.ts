@@ -5,15 +5,24 @@
 import { Command } from 'commander';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { openTextForEvaluation, openData, type BatchSequence } from '../data/index.js';
-import { loadStatistics } from '../metrics/index.js';
-import { recipeOfRun } from '../recipes/index.js';
+import {
+  openPairsForEvaluation,
+  openTextForEvaluation,
+  shapeOf,
+  type AnyBatch,
+  type BatchSequence,
+  type DataConfig,
+} from '../data/index.js';
+import { exceeds, loadStatistics, type ClassificationScores, type Estimate } from '../metrics/index.js';
+import { Classifier, EncoderDecoder, LanguageModel } from '../models/index.js';
+import { openRecipeData, recipeOfRun, type Recipe } from '../recipes/index.js';
 import {
   evaluationOrder,
   Evaluator,
-  loadLanguageModel,
+  loadModel,
   runtimeOptions,
-  type LoadedLanguageModel,
+  type EvaluationReport,
+  type LoadedModel,
 } from '../train/index.js';
 import { devices } from '../runtime/index.js';
 import { changeModel, collect, numberIn } from './options.js';
@@ -28,12 +37,15 @@ interface EvalFlags {
   readonly json?: boolean;
 }
 
-/** Measures a model on a text. */
+/** Measures a model on a text or on examples. */
 export function evalCommand(): Command {
   return new Command('eval')
-    .description('measure a model: loss, perplexity, bits per byte, and how its experts are used')
+    .description('measure a model: loss, perplexity, bits per byte, accuracy, and how its experts are used')
     .argument('<model>', 'a run folder or model folder')
-    .option('-d, --data <file>', "a UTF-8 text (default: the validation set of the run's recipe)")
+    .option(
+      '-d, --data <file>',
+      "a UTF-8 text, or of a task a file of examples (default: the validation set of the run's recipe)",
+    )
     .option('-b, --batch-size <count>', 'sequences at once', numberIn(1, 65536, true), 16)
     .option('--max-batches <count>', 'stop after this many batches', numberIn(1, Infinity, true))
     .option('--device <device>', devices.join(', '), 'cpu')
@@ -43,7 +55,10 @@ export function evalCommand(): Command {
       'route otherwise than in training, such as model.sparse.router.stats=prefix; can be given again',
       collect,
     )
-    .option('--json', 'print one JSON object: loss, perplexity, bitsPerByte, tokens, bytes, loads, dropped')
+    .option(
+      '--json',
+      'print one JSON object: loss, perplexity, bitsPerByte, tokens, bytes, loads, dropped; exactMatch, classification',
+    )
     .addHelpText(
       'after',
       `
@@ -52,13 +67,12 @@ Examples:
   switchyard eval runs/demo/switch --data book.txt --json`,
     )
     .action(async (path: string, flags: EvalFlags) => {
-      const loaded = await loadLanguageModel(path, changeModel(flags.set));
+      const loaded = await loadModel(path, changeModel(flags.set));
       for (const line of loaded.warnings) process.stderr.write(`warning: ${line}\n`);
-      const shape = { batchSize: flags.batchSize, contextLength: loaded.model.options.contextLength };
       const { sequence, name, close } = await openSequence(path, loaded, flags);
       try {
         const runtime = runtimeOptions({ device: flags.device, threads: null });
-        const evaluator = await Evaluator.create(loaded.model, loaded.weights, shape, runtime);
+        const evaluator = await Evaluator.create(loaded.model, loaded.weights, shapeOf(sequence), runtime);
         const report = await evaluator
           .evaluate(sequence, loaded.tokenizer, flags.maxBatches ?? null)
           .finally(() => evaluator.release());
@@ -69,10 +83,9 @@ Examples:
         const lines = [
           `model         ${loaded.source}`,
           `data          ${name}`,
-          `loss          ${report.loss.toFixed(4)} nats/token`,
-          `perplexity    ${report.perplexity.toFixed(3)}`,
-          `bits per byte ${report.bitsPerByte.toFixed(4)}`,
-          `tokens        ${report.tokens} (${report.bytes} bytes)`,
+          ...(report.classification
+            ? describeClasses(report.classification, report.loss)
+            : describeText(report)),
           ...report.loads.map((load, i) => {
             const layer = evaluator.routedLayers[i];
             const { balance, maxOverMean, dead } = loadStatistics(load, layer.firstExpert);
@@ -86,21 +99,72 @@ Examples:
     });
 }
 
+function describeText({
+  loss,
+  perplexity,
+  bitsPerByte,
+  tokens,
+  bytes,
+  exactMatch,
+}: EvaluationReport): string[] {
+  return [
+    `loss          ${loss.toFixed(4)} nats/token`,
+    `perplexity    ${perplexity.toFixed(3)}`,
+    `bits per byte ${bitsPerByte.toFixed(4)}`,
+    `tokens        ${tokens} (${bytes} bytes)`,
+    ...(exactMatch === undefined ? [] : [`exact targets ${(100 * exactMatch).toFixed(2)} %`]),
+  ];
+}
+
+function describeClasses(scores: ClassificationScores, loss: number): string[] {
+  const { accuracy, f1, matthews, majority, gain, examples } = scores;
+  const told = ({ value, standardError }: Estimate): string =>
+    `${value.toFixed(4)} ± ${standardError.toFixed(4)}`;
+  const verdict = exceeds(gain, 0) ? 'above' : 'not above';
+  return [
+    `loss          ${loss.toFixed(4)} nats/example`,
+    `accuracy      ${told(accuracy)}`,
+    `F1            ${told(f1)}`,
+    `Matthews      ${told(matthews)}`,
+    `majority      ${majority.accuracy.toFixed(4)} (class ${majority.class}); the model is ${verdict} it by more than two standard errors (${told(gain)})`,
+    `examples      ${examples}`,
+  ];
+}
+
 async function openSequence(
   path: string,
-  { model, tokenizer }: LoadedLanguageModel,
-  flags: EvalFlags,
-): Promise<{ sequence: BatchSequence; name: string; close: () => void }> {
-  const shape = { batchSize: flags.batchSize, contextLength: model.options.contextLength };
-  if (flags.data !== undefined) {
+  { model, tokenizer }: LoadedModel,
+  { data: file, batchSize, cache: cacheFolder }: EvalFlags,
+): Promise<{ sequence: BatchSequence<AnyBatch>; name: string; close: () => void }> {
+  const isRun = existsSync(join(path, 'recipe.json'));
+  const recipe = isRun ? await recipeOfRun(path) : undefined;
+  if (file !== undefined && model instanceof LanguageModel) {
+    const shape = { batchSize, contextLength: model.options.contextLength };
     const order = evaluationOrder(model);
-    const opened = await openTextForEvaluation(flags.data, tokenizer, shape, flags.cache, order);
-    return { ...opened, name: flags.data };
+    return { ...(await openTextForEvaluation(file, tokenizer, shape, cacheFolder, order)), name: file };
   }
-  if (!existsSync(join(path, 'recipe.json'))) {
-    throw new Error(`${path} is a model folder without a recipe: say what to measure it on with --data FILE`);
+  if (file !== undefined && model instanceof EncoderDecoder && recipe?.data.kind !== 'task') {
+    const { contextLength, targetLength = contextLength, decoderStartTokenId } = model.options;
+    const start = decoderStartTokenId === undefined ? {} : { start: decoderStartTokenId };
+    const shape = { batchSize, contextLength, targetLength, ...start };
+    const spans = recipe?.data.spanCorruption;
+    return { ...(await openPairsForEvaluation(file, tokenizer, shape, cacheFolder, spans)), name: file };
   }
-  const recipe = await recipeOfRun(path);
-  const data = await openData(recipe.data, { ...shape, cacheFolder: flags.cache, seed: recipe.seed });
-  return { sequence: data.validation(), name: `validation set of ${path}`, close: () => data.close() };
+  if (recipe === undefined) {
+    const how =
+      model instanceof Classifier
+        ? 'give the run folder, whose recipe says how examples are read'
+        : 'say what to measure it on with --data FILE';
+    throw new Error(`${path} is a model folder without a recipe: ${how}`);
+  }
+  const data = file === undefined ? recipe.data : withValidation(recipe, file, path);
+  const opened = await openRecipeData({ ...recipe, data }, { cacheFolder, batchSize });
+  const name = file ?? `validation set of ${path}`;
+  return { sequence: opened.validation(), name, close: () => opened.close() };
+}
+
+/** The data of a task with other examples to measure on, and the tokenizer that the model has. */
+function withValidation({ data }: Recipe, validation: string, run: string): DataConfig {
+  if (data.kind !== 'task') return data;
+  return { ...data, validation, tokenizer: { kind: 'file', path: join(run, 'model', 'tokenizer.json') } };
 }

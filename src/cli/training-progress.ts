@@ -2,7 +2,7 @@
  * What people see of a training run.
  * @module
  */
-import type { StepReport, TrainingListener } from '../train/index.js';
+import type { EvaluationReport, StepReport, TrainingListener } from '../train/index.js';
 import { formatCount, formatDuration, type Progress } from './progress.js';
 
 /** Weight of the newest step in the moving averages. */
@@ -31,14 +31,20 @@ export function trainingProgress(progress: Progress, totalSteps: number, label =
         return `${prefix}step ${report.step}/${totalSteps}  loss ${loss!.toFixed(3)}  ${formatCount(tokensPerSecond)} tokens/s${experts(report)}  ${formatDuration(left)} left`;
       });
     },
-    onEvaluation: (step, { loss: validation, bitsPerByte }) => {
+    onEvaluation: (step, report) => {
       previous = performance.now();
       progress.line(
-        `${prefix}step ${step}  validation loss ${validation.toFixed(4)}  ${bitsPerByte.toFixed(4)} bits/byte`,
+        `${prefix}step ${step}  validation loss ${report.loss.toFixed(4)}  ${achievement(report)}`,
       );
     },
     onWarning: (message) => progress.line(`${prefix}warning: ${message}`),
   };
+}
+
+function achievement({ classification, bitsPerByte }: EvaluationReport): string {
+  if (!classification) return `${bitsPerByte.toFixed(4)} bits/byte`;
+  const { accuracy, matthews } = classification;
+  return `accuracy ${accuracy.value.toFixed(4)}  Matthews ${matthews.value.toFixed(4)}`;
 }
 
 function experts({ loads, balances, dropped }: StepReport): string {

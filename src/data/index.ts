@@ -59,7 +59,7 @@ export {
 } from './fetch/datasets.js';
 export { fetchDataset, type FetchDatasetOptions, type FetchProgress } from './fetch/fetch-dataset.js';
 export { openTextForEvaluation } from './open-evaluation.js';
-export { openPairs } from './open-pairs.js';
+export { openPairs, openPairsForEvaluation } from './open-pairs.js';
 export { openClassification, type OpenClassification } from './open-task.js';
 export { openData, type OpenData, type OpenDataOptions } from './open.js';
 export {

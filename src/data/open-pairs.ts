@@ -1,8 +1,9 @@
+import type { BatchSequence, BatchShape, PairBatch } from './batches/batch.js';
 import { CorruptedSequence, CorruptedWindows } from './batches/corrupted-windows.js';
-import type { PairBatch } from './batches/batch.js';
-import { corruptedLengths, windowLength } from './batches/span-corruption.js';
+import { corruptedLengths, windowLength, type SpanCorruptionOptions } from './batches/span-corruption.js';
+import { openTextForEvaluation } from './open-evaluation.js';
 import { openTextTask } from './open-task.js';
-import { openData, type OpenData, type OpenDataOptions } from './open.js';
+import { openData, type OpenData, type OpenPairsOptions } from './open.js';
 import type { DataConfig } from './schema.js';
 import { pairTokensOf, sentinelsOf, type Tokenizer } from './tokenizers/tokenizer.js';
 
@@ -15,21 +16,14 @@ import { pairTokensOf, sentinelsOf, type Tokenizer } from './tokenizers/tokenize
  * @param options.targetLength longest target; default `contextLength`.
  * @throws Error in one clear line as `openData` does; for a tokenizer without sentinels; or where targets do not fit.
  */
-export async function openPairs(config: DataConfig, options: OpenDataOptions): Promise<OpenData<PairBatch>> {
+export async function openPairs(config: DataConfig, options: OpenPairsOptions): Promise<OpenData<PairBatch>> {
   if (config.kind === 'task') return openTextTask(config, options);
-  const { noiseDensity = 0.15, meanSpanLength = 3 } = config.spanCorruption ?? {};
-  const spans = { noiseDensity, meanSpanLength };
-  const { contextLength, targetLength = contextLength } = options;
-  const length = windowLength(contextLength, spans);
-  const { target } = corruptedLengths(length, spans);
-  if (target > targetLength) {
-    throw new RangeError(
-      `span corruption of sources of ${contextLength} tokens makes targets of ${target}, but targetLength is ${targetLength}`,
-    );
-  }
+  const spans = config.spanCorruption ?? usualSpans;
+  const length = windowOf(options, spans);
   const data = await openData(config, { ...options, contextLength: length });
   try {
-    const corruption = { ...spans, ...corruptionTokens(data.tokenizer) };
+    const tokens = corruptionTokens(data.tokenizer);
+    const corruption = { ...spans, ...tokens, start: options.start ?? tokens.pad };
     return {
       ...data,
       train: new CorruptedWindows(data.train, { ...corruption, seed: options.seed }),
@@ -39,6 +33,46 @@ export async function openPairs(config: DataConfig, options: OpenDataOptions): P
     data.close();
     throw error;
   }
+}
+
+/** T5's. */
+const usualSpans: SpanCorruptionOptions = { noiseDensity: 0.15, meanSpanLength: 3 };
+
+/**
+ * All of a text in corrupted windows, with the tokenizer of the model: the same at every reading.
+ *
+ * @param path a UTF-8 text file or a folder of them; all of it is read.
+ * @param spans T5's when absent.
+ * @throws Error in one clear line as {@link openPairs} does.
+ */
+export async function openPairsForEvaluation(
+  path: string,
+  tokenizer: Tokenizer,
+  shape: BatchShape & { readonly start?: number },
+  cacheFolder: string,
+  spans: SpanCorruptionOptions = usualSpans,
+): Promise<{ sequence: BatchSequence<PairBatch>; close: () => void }> {
+  const tokens = corruptionTokens(tokenizer);
+  const windows = { batchSize: shape.batchSize, contextLength: windowOf(shape, spans) };
+  const { sequence, close } = await openTextForEvaluation(path, tokenizer, windows, cacheFolder);
+  try {
+    const corruption = { ...spans, ...tokens, start: shape.start ?? tokens.pad };
+    return { sequence: new CorruptedSequence(sequence, corruption), close };
+  } catch (error) {
+    close();
+    throw error;
+  }
+}
+
+/** Length of the windows whose sources fill a row. @throws RangeError if their targets are too long. */
+function windowOf(shape: BatchShape, spans: SpanCorruptionOptions): number {
+  const { contextLength, targetLength = contextLength } = shape;
+  const length = windowLength(contextLength, spans);
+  const { target } = corruptedLengths(length, spans);
+  if (target <= targetLength) return length;
+  throw new RangeError(
+    `span corruption of sources of ${contextLength} tokens makes targets of ${target}, but targetLength is ${targetLength}`,
+  );
 }
 
 /** @throws RangeError if the tokenizer cannot mark what was taken out. */

@@ -7,7 +7,7 @@ import {
   ShuffledExamples,
   type Examples,
 } from './batches/example-rows.js';
-import type { OpenData, OpenDataOptions } from './open.js';
+import type { OpenData, OpenDataOptions, OpenPairsOptions } from './open.js';
 import type { TaskConfig } from './schema.js';
 import { columnOf, fillTemplate, readTable, type Table } from './task/table.js';
 import { openTokenizer } from './tokenizers/open-tokenizer.js';
@@ -57,7 +57,7 @@ export async function openClassification(
  */
 export async function openTextTask(
   config: TaskConfig,
-  options: OpenDataOptions,
+  options: OpenPairsOptions,
 ): Promise<OpenData<PairBatch>> {
   const { target } = config;
   if (target === undefined) {
@@ -66,12 +66,13 @@ export async function openTextTask(
     );
   }
   const task = await openTables(config, options);
+  const tokens = { pad: task.pad, start: options.start ?? task.pad };
   const examplesOf = (table: Table): Examples<PairBatch> =>
     pairExamples(
       task.sources(table),
       fillTemplate(target, table).map(task.encode),
-      task.pad,
-      task.fingerprint(table),
+      tokens,
+      `${task.fingerprint(table)} ${tokens.start}`,
     );
   return batchesOf(task, examplesOf, options);
 }

@@ -19,6 +19,12 @@ export interface OpenDataOptions extends BatchShape {
   readonly datasetFolder?: string;
 }
 
+/** What pairs need besides. */
+export interface OpenPairsOptions extends OpenDataOptions {
+  /** Token that begins what the decoder reads; the pad token when absent, as T5 has it. */
+  readonly start?: number;
+}
+
 /** The data of a run. */
 export interface OpenData<Kind extends AnyBatch = Batch> {
   readonly tokenizer: Tokenizer;

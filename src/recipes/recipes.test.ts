@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -10,9 +10,9 @@ import {
   parseRecipe,
   recipeDifferences,
   RecipeError,
+  requireLanguageModel,
   recipeNames,
   recipeOfRun,
-  trainRecipe,
   versions,
 } from './index.js';
 
@@ -170,20 +170,36 @@ describe('models of several kinds', () => {
     ],
     [
       { ...pair, kind: 'seq2seq' },
-      "model.kind: Invalid discriminator value. Expected 'languageModel' | 'encoderDecoder'",
+      "model.kind: Invalid discriminator value. Expected 'languageModel' | 'encoderDecoder' | 'classifier'",
     ],
     [{ ...pair, positions: 'rotary' }, 'model.positions: Invalid option: expected one of "relative"'],
   ])('%# is refused where it is wrong', (model, message) => {
     expect(refusal(withModel(model))).toContain(message);
   });
 
-  test('encoder–decoders are not trained yet', async () => {
-    const recipe = parseRecipe(withModel(pair), 'it');
-    const expected = 'training encoder–decoder models such as tiny: not yet; switchyard inspect works';
-    await expect(trainRecipe(recipe, { folder: join(folder, 'never') })).rejects.toThrow(
-      new RecipeError(expected),
+  const classifier = { ...pair, kind: 'classifier', head: 'decoderEos', numLabels: 2 };
+  const task = { kind: 'task', train: 'a.tsv', validation: 'b.tsv', source: '{text}' };
+  test.each([
+    [
+      valid.model,
+      { ...task, target: '{word}' },
+      'data.kind: a language model reads kind text, dataset or cldr',
+    ],
+    [
+      valid.model,
+      { kind: 'cldr', spanCorruption: {} },
+      'data.spanCorruption: a language model predicts the next token',
+    ],
+    [pair, { ...task, label: 'class' }, 'data.target: an encoder–decoder says text'],
+    [classifier, { ...task, target: '{word}' }, 'data.label: a classifier learns classes'],
+    [classifier, { kind: 'cldr' }, 'data.kind: a classifier learns from kind task, not cldr'],
+  ])('%# data that the model does not read', (model, data, message) => {
+    expect(refusal({ ...valid, model, data })).toContain(message);
+  });
+  test('a comparison is of language models', () => {
+    expect(() => requireLanguageModel(parseRecipe(withModel(pair), 'it'))).toThrow(
+      'tiny is of kind encoderDecoder; a languageModel is needed here',
     );
-    expect(existsSync(join(folder, 'never'))).toBe(false);
   });
 });
 

@@ -34,6 +34,16 @@ export const recipeSchema = z
       }
       return;
     }
+    if (model.kind === 'classifier') {
+      if (data.kind !== 'task') refuse('kind', `a classifier learns from kind task, not ${data.kind}`);
+      else if (data.label === undefined) {
+        refuse(
+          'label',
+          'a classifier learns classes: name their column in data.label instead of data.target',
+        );
+      }
+      return;
+    }
     if (data.kind === 'task') {
       refuse(
         'kind',

@@ -7,7 +7,7 @@ import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import type { Tokenizer } from '../data/index.js';
 import type { JsonObject } from '../checkpoints/index.js';
-import { createModel } from '../models/index.js';
+import { createModel, type ModelOptions } from '../models/index.js';
 import {
   assertNoRun,
   Interruption,
@@ -66,10 +66,7 @@ export async function trainRecipe(recipe: Recipe, options: TrainRecipeOptions): 
   else assertNoRun(folder);
   const data = await openRecipeData(recipe, { cacheFolder });
   try {
-    const model = createModel({
-      ...recipe.model,
-      vocabSize: vocabularyOf(recipe, data.tokenizer.vocabSize),
-    });
+    const model = createModel(modelOptions(recipe, data.tokenizer));
     const trainer = await Trainer.create({
       model,
       data,
@@ -79,7 +76,8 @@ export async function trainRecipe(recipe: Recipe, options: TrainRecipeOptions): 
     });
     try {
       if (from !== undefined && !resume)
-        for (const line of await startFrom(from, trainer, data.tokenizer)) listener.onWarning?.(line);
+        for (const line of await startFrom(from, trainer, data.tokenizer, recipe.model.kind))
+          listener.onWarning?.(line);
       const environment = { ...versions(), data: data.provenance, ...(from === undefined ? {} : { from }) };
       const complete = { ...recipe, environment };
       const store = { checkpoints: { keepLast: recipe.train.checkpoint.keep, ...keepBest(recipe) } };
@@ -127,6 +125,22 @@ async function assertSameRecipe(recipe: Recipe, folder: string): Promise<void> {
   }
 }
 
+/** The options of a recipe's model with what they take from the tokenizer. */
+function modelOptions(recipe: Recipe, { vocabSize: tokens, special }: Tokenizer): ModelOptions {
+  const { model } = recipe;
+  const vocabSize = vocabularyOf(recipe, tokens);
+  if (model.kind === 'languageModel') return { ...model, vocabSize };
+  const ids = { padTokenId: special.pad, eosTokenId: special.eos };
+  for (const key of ['padTokenId', 'eosTokenId'] as const) {
+    if (model[key] === undefined || model[key] === ids[key]) continue;
+    throw new RecipeError(
+      `model.${key} is ${model[key]}, but the tokenizer's is ${ids[key] ?? 'absent'}; leave it out to take theirs`,
+    );
+  }
+  const known = Object.fromEntries(Object.entries(ids).filter(([, id]) => id !== undefined));
+  return { ...model, ...known, vocabSize };
+}
+
 function vocabularyOf({ model }: Recipe, tokens: number): number {
   if (model.vocabSize !== undefined && model.vocabSize < tokens) {
     throw new RecipeError(
@@ -147,7 +161,12 @@ function changedEnvironment(recipe: JsonObject, now: Readonly<Record<string, str
   return changes.length === 0 ? [] : [`the run began in another environment: ${changes.join('; ')}`];
 }
 
-async function startFrom(from: string, trainer: Trainer, tokenizer: Tokenizer): Promise<readonly string[]> {
+async function startFrom(
+  from: string,
+  trainer: Trainer,
+  tokenizer: Tokenizer,
+  kind: ModelOptions['kind'],
+): Promise<readonly string[]> {
   const { model, weights, warnings, tokenizer: theirs } = await loadModel(from);
   if (theirs?.fingerprint !== tokenizer.fingerprint) {
     throw new RecipeError(
@@ -158,7 +177,13 @@ async function startFrom(from: string, trainer: Trainer, tokenizer: Tokenizer): 
   const wanted = trainer.shapes;
   const format = (shape: readonly number[] | undefined): string =>
     shape ? `[${shape.join(', ')}]` : 'absent';
+  // A classifier begins with the pre-trained stacks: its head is new, and what only speaks is left out.
+  const isOfItsKind = (name: string): boolean =>
+    model.options.kind !== kind &&
+    kind === 'classifier' &&
+    (!wanted.has(name) || name.startsWith('classifier.'));
   const differences = [...new Set([...wanted.keys(), ...given.keys()])]
+    .filter((name) => !isOfItsKind(name))
     .map((name) => ({ name, there: format(given.get(name)), here: format(wanted.get(name)) }))
     .filter(({ there, here }) => there !== here)
     .map(({ name, there, here }) => `${name} is ${there} there and ${here} here`);
@@ -168,7 +193,10 @@ async function startFrom(from: string, trainer: Trainer, tokenizer: Tokenizer): 
       `the model in ${from} does not fit the recipe: ${differences.slice(0, 4).join('; ')}${more}`,
     );
   }
-  for (const [name, values] of trainer.weights.all) values.set(weights.get(name)!);
+  for (const [name, values] of trainer.weights.all) {
+    const theirs = weights.get(name);
+    if (theirs) values.set(theirs);
+  }
   return warnings;
 }
 

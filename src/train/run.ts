@@ -215,6 +215,12 @@ function stepRecord(report: StepReport, routedLayers: readonly RoutedLayer[]): J
 }
 
 function evaluationRecord(step: number, report: EvaluationReport): JsonObject & { step: number } {
-  const { loss, perplexity, bitsPerByte, tokens } = report;
-  return { step, validation: { loss, perplexity, bitsPerByte, tokens } };
+  const { loss, perplexity, bitsPerByte, tokens, exactMatch, classification } = report;
+  if (!classification) {
+    const text = { loss, perplexity, bitsPerByte, tokens };
+    return { step, validation: exactMatch === undefined ? text : { ...text, exactMatch } };
+  }
+  const { accuracy, f1, matthews, examples } = classification;
+  const [a, f, m] = [accuracy, f1, matthews].map(({ value }) => value);
+  return { step, validation: { loss, examples, accuracy: a, f1: f, matthews: m } };
 }

@@ -21,7 +21,9 @@ import {
 
 /** What {@link CorruptedWindows} need beside the windows. */
 export interface CorruptedWindowsOptions extends SpanCorruptionOptions, CorruptionTokens {
-  /** Begins every target, and fills rows that are short: T5 uses one token for both. */
+  /** Begins what the decoder reads. */
+  readonly start: number;
+  /** Fills rows that are short. */
   readonly pad: number;
 }
 
@@ -64,13 +66,12 @@ class Corruptor {
 
   corrupt({ tokens, mask }: Batch, key: number): PairBatch {
     const { batchSize, batch, options } = this;
-    const filling = { start: options.pad, pad: options.pad };
     for (const [row, { at, count }] of rowsOf(mask, batchSize).entries()) {
       const pair =
         count < shortest
           ? { source: new Int32Array(), target: new Int32Array() }
           : corruptSpans(tokens.subarray(at, at + count), streamKey(key, row), options, options);
-      fillPair(batch, batchSize, row, pair, filling);
+      fillPair(batch, batchSize, row, pair, options);
     }
     return batch;
   }
@@ -114,8 +115,8 @@ export class CorruptedWindows implements BatchSource<PairBatch> {
   }
 
   #facts(): BatchState {
-    const { noiseDensity, meanSpanLength, seed, sentinels, end, pad } = this.options;
-    const ids = `${pad} ${end} ${sentinels.join(' ')}`;
+    const { noiseDensity, meanSpanLength, seed, sentinels, end, pad, start } = this.options;
+    const ids = `${start} ${pad} ${end} ${sentinels.join(' ')}`;
     return { noiseDensity, meanSpanLength, corruptionSeed: seed, corruptionTokens: ids };
   }
 }

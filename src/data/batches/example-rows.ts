@@ -48,7 +48,7 @@ function cut(tokens: Tokens, length: number): Tokens {
 export function pairExamples(
   sources: readonly Tokens[],
   targets: readonly Tokens[],
-  pad: number,
+  tokens: { readonly start: number; readonly pad: number },
   fingerprint: string,
 ): Examples<PairBatch> {
   const targetLength = (shape: BatchShape): number => shape.targetLength ?? shape.contextLength;
@@ -64,7 +64,7 @@ export function pairExamples(
               source: cut(sources[index], shape.contextLength),
               target: cut(targets[index], targetLength(shape)),
             };
-      fillPair(batch, shape.batchSize, row, pair, { start: pad, pad });
+      fillPair(batch, shape.batchSize, row, pair, tokens);
     },
     targetsOf: (shape, index) => Math.min(targets[index].length, targetLength(shape)),
   };

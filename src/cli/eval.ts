@@ -15,20 +15,21 @@ import {
 } from '../data/index.js';
 import { exceeds, loadStatistics, type ClassificationScores, type Estimate } from '../metrics/index.js';
 import { Classifier, EncoderDecoder, LanguageModel } from '../models/index.js';
-import { openRecipeData, recipeOfRun, type Recipe } from '../recipes/index.js';
+import { loadRecipe, openRecipeData, recipeOfRun, type Recipe } from '../recipes/index.js';
 import {
   evaluationOrder,
   Evaluator,
-  loadModel,
+  loadTextModel,
   runtimeOptions,
   type EvaluationReport,
-  type LoadedModel,
+  type LoadedTextModel,
 } from '../train/index.js';
 import { devices } from '../runtime/index.js';
 import { changeModel, collect, numberIn } from './options.js';
 
 interface EvalFlags {
   readonly data?: string;
+  readonly recipe?: string;
   readonly batchSize: number;
   readonly maxBatches?: number;
   readonly device: (typeof devices)[number];
@@ -40,11 +41,15 @@ interface EvalFlags {
 /** Measures a model on a text or on examples. */
 export function evalCommand(): Command {
   return new Command('eval')
-    .description('measure a model: loss, perplexity, bits per byte, accuracy, and how its experts are used')
+    .description('measure a model: loss, perplexity, accuracy, and how its experts are used')
     .argument('<model>', 'a run folder or model folder')
     .option(
       '-d, --data <file>',
       "a UTF-8 text, or of a task a file of examples (default: the validation set of the run's recipe)",
+    )
+    .option(
+      '--recipe <run>',
+      'a run, or the name or path of a recipe, whose data is read (default: the run itself): for models that were moved, compressed or imported',
     )
     .option('-b, --batch-size <count>', 'sequences at once', numberIn(1, 65536, true), 16)
     .option('--max-batches <count>', 'stop after this many batches', numberIn(1, Infinity, true))
@@ -67,7 +72,7 @@ Examples:
   switchyard eval runs/demo/switch --data book.txt --json`,
     )
     .action(async (path: string, flags: EvalFlags) => {
-      const loaded = await loadModel(path, changeModel(flags.set));
+      const loaded = await loadTextModel(path, changeModel(flags.set));
       for (const line of loaded.warnings) process.stderr.write(`warning: ${line}\n`);
       const { sequence, name, close } = await openSequence(path, loaded, flags);
       try {
@@ -133,11 +138,10 @@ function describeClasses(scores: ClassificationScores, loss: number): string[] {
 
 async function openSequence(
   path: string,
-  { model, tokenizer }: LoadedModel,
-  { data: file, batchSize, cache: cacheFolder }: EvalFlags,
+  { model, tokenizer }: LoadedTextModel,
+  { data: file, recipe: from, batchSize, cache: cacheFolder }: EvalFlags,
 ): Promise<{ sequence: BatchSequence<AnyBatch>; name: string; close: () => void }> {
-  const isRun = existsSync(join(path, 'recipe.json'));
-  const recipe = isRun ? await recipeOfRun(path) : undefined;
+  const recipe = await findRecipe(from ?? path, from !== undefined);
   if (file !== undefined && model instanceof LanguageModel) {
     const shape = { batchSize, contextLength: model.options.contextLength };
     const order = evaluationOrder(model);
@@ -153,18 +157,36 @@ async function openSequence(
   if (recipe === undefined) {
     const how =
       model instanceof Classifier
-        ? 'give the run folder, whose recipe says how examples are read'
+        ? 'name the run or recipe that says how examples are read with --recipe RUN'
         : 'say what to measure it on with --data FILE';
     throw new Error(`${path} is a model folder without a recipe: ${how}`);
   }
-  const data = file === undefined ? recipe.data : withValidation(recipe, file, path);
-  const opened = await openRecipeData({ ...recipe, data }, { cacheFolder, batchSize });
-  const name = file ?? `validation set of ${path}`;
+  const { kind } = model.options;
+  if (recipe.model.kind !== kind) {
+    throw new Error(`${path} holds a model of kind ${kind}, but the recipe is of kind ${recipe.model.kind}`);
+  }
+  // The model's own sizes and tokenizer, whatever the recipe is of.
+  const owned = { kind: 'file', path: join(modelFolderOf(path), 'tokenizer.json') } as const;
+  const data = withValidation(recipe, file);
+  const opened = await openRecipeData(
+    { ...recipe, model: model.options, data: { ...data, tokenizer: owned } },
+    { cacheFolder, batchSize },
+  );
+  const name = file ?? `validation set of ${from ?? path}`;
   return { sequence: opened.validation(), name, close: () => opened.close() };
 }
 
-/** The data of a task with other examples to measure on, and the tokenizer that the model has. */
-function withValidation({ data }: Recipe, validation: string, run: string): DataConfig {
-  if (data.kind !== 'task') return data;
-  return { ...data, validation, tokenizer: { kind: 'file', path: join(run, 'model', 'tokenizer.json') } };
+/** Where the files of a model lie: in its folder, or below the run's. */
+function modelFolderOf(path: string): string {
+  return existsSync(join(path, 'recipe.json')) ? join(path, 'model') : path;
+}
+
+async function findRecipe(name: string, isNamed: boolean): Promise<Recipe | undefined> {
+  if (existsSync(join(name, 'recipe.json'))) return recipeOfRun(name);
+  return isNamed ? loadRecipe(name) : undefined;
+}
+
+/** The data of a task with other examples to measure on. */
+function withValidation({ data }: Recipe, validation: string | undefined): DataConfig {
+  return data.kind === 'task' && validation !== undefined ? { ...data, validation } : data;
 }

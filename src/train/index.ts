@@ -20,10 +20,12 @@ export { readMetrics } from './metrics-log.js';
 export {
   loadLanguageModel,
   loadModel,
+  loadTextModel,
   namedTensors,
   saveModelConfig,
   saveModelWeights,
   type LoadedLanguageModel,
+  type LoadedTextModel,
   type LoadedModel,
 } from './model-folder.js';
 export type { Objective, ObjectiveTrace, TracedObjective } from './objective.js';

@@ -36,10 +36,14 @@ export interface LoadedModel {
   readonly warnings: readonly string[];
 }
 
-/** A language model with what turns texts into its tokens. */
-export interface LoadedLanguageModel extends LoadedModel {
-  readonly model: LanguageModel;
+/** A model of any kind with what turns texts into its tokens. */
+export interface LoadedTextModel extends LoadedModel {
   readonly tokenizer: Tokenizer;
+}
+
+/** A language model with what turns texts into its tokens. */
+export interface LoadedLanguageModel extends LoadedTextModel {
+  readonly model: LanguageModel;
 }
 
 /** Weights as tensors of a file, in the order of the model. */
@@ -87,25 +91,28 @@ export async function loadModel(path: string, change?: ConfigChange): Promise<Lo
  * @throws ModelFolderError also if it is another kind of model, or has no `tokenizer.json`.
  */
 export async function loadLanguageModel(path: string, change?: ConfigChange): Promise<LoadedLanguageModel> {
-  return asLanguageModel(await loadModel(path, change), path);
+  const loaded = await loadModel(path, change);
+  const { model } = loaded;
+  if (model instanceof LanguageModel) return { ...withTokenizer(loaded, path), model };
+  throw new ModelFolderError(
+    `${path}: a language model is needed here, and this is of kind ${model.options.kind}`,
+  );
 }
 
 /**
- * The model, known to be a language model with a tokenizer.
- * @param path for messages.
- * @throws ModelFolderError if it is not.
+ * Opens a model of any kind with its tokenizer, as {@link loadModel}.
+ * @throws ModelFolderError also if it has no `tokenizer.json`.
  */
-function asLanguageModel(loaded: LoadedModel, path: string): LoadedLanguageModel {
-  const { model, tokenizer } = loaded;
-  if (!(model instanceof LanguageModel))
-    throw new ModelFolderError(
-      `${path}: a language model is needed here, and this is of kind ${model.options.kind}`,
-    );
-  if (!tokenizer)
-    throw new ModelFolderError(
-      `${path}: there is no tokenizer.json, without which texts are no tokens; put the model's own beside its config.json`,
-    );
-  return { ...loaded, model, tokenizer };
+export async function loadTextModel(path: string, change?: ConfigChange): Promise<LoadedTextModel> {
+  return withTokenizer(await loadModel(path, change), path);
+}
+
+function withTokenizer(loaded: LoadedModel, path: string): LoadedTextModel {
+  const { tokenizer } = loaded;
+  if (tokenizer) return { ...loaded, tokenizer };
+  throw new ModelFolderError(
+    `${path}: there is no tokenizer.json, without which texts are no tokens; put the model's own beside its config.json`,
+  );
 }
 
 async function loadFromFolder(path: string, folder: string, change?: ConfigChange): Promise<LoadedModel> {

@@ -69,7 +69,7 @@ Examples:
         ...flags,
         maxTokens: flags.tokens,
         vocabSize: tokenizer.vocabSize,
-        stopToken: tokenizer.special.eos,
+        ...(tokenizer.special.eos !== undefined && { stopTokens: [tokenizer.special.eos] }),
       };
       for await (const id of generator.generate(prompt, options)) {
         ids.push(id);

@@ -87,7 +87,7 @@ describe('Generator', () => {
   test('ends before the stop token', async () => {
     const ids = await generate([1], { temperature: 0 });
     const stop = ids.at(-1)!;
-    expect(await generate([1], { temperature: 0, stopToken: stop })).toEqual(ids.slice(0, ids.indexOf(stop)));
+    expect(await generate([1], { temperature: 0, stopTokens: [stop] })).toEqual(ids.slice(0, ids.indexOf(stop)));
   });
 
   test('draws no id from vocabSize on', async () => {

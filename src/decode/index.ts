@@ -2,6 +2,19 @@
  * From scores to text.
  * @module
  */
-export { Generator, type GenerationOptions } from './generator.js';
-export { sample, type SamplingOptions } from './sampling.js';
+export { CachedWriter } from './cached-writer.js';
+export {
+  Generator,
+  type FinishedText,
+  type FinishReason,
+  type GeneratedToken,
+  type Generation,
+  type GenerationEvent,
+  type GenerationOptions,
+} from './generator.js';
+export type { GrowingTexts, TextWriter } from './growing-texts.js';
 export { KeyValueStore } from './key-value-store.js';
+export { penalizeRepetition, sample, type SamplingOptions } from './sampling.js';
+export { SequenceWriter } from './sequence-writer.js';
+export { TextStream, type Decoder } from './text-stream.js';
+export { WindowWriter } from './window-writer.js';

@@ -83,16 +83,8 @@ export class KeyValueStore {
 
   /** Text i goes on from where text `texts[i]` is: beams that survive, some of them twice. */
   select(texts: readonly number[]): void {
-    const lengths = this.lengths.slice();
-    for (const [name, [, heads, , size]] of this.shapes) {
-      const part = this.parts.get(name)!;
-      const width = heads * this.slots * size;
-      const before = part.slice();
-      texts.forEach((from, to) => {
-        if (from !== to) part.set(before.subarray(from * width, (from + 1) * width), to * width);
-      });
-    }
-    texts.forEach((from, to) => (this.lengths[to] = lengths[from]));
+    for (const part of this.parts.values()) selectRows(part, texts);
+    selectRows(this.lengths, texts);
   }
 
   private allocate(): ReadonlyMap<string, Float32Array> {
@@ -100,4 +92,14 @@ export class KeyValueStore {
       [...this.shapes].map(([name, shape]) => [name, new Float32Array(shape.reduce((a, b) => a * b, 1))]),
     );
   }
+}
+
+/** Row i of an array becomes what row `rows[i]` was. */
+export function selectRows(data: TensorData, rows: readonly number[]): void {
+  if (rows.every((from, to) => from === to)) return;
+  const width = data.length / rows.length;
+  const before = data.slice();
+  rows.forEach((from, to) => {
+    if (from !== to) data.set(before.subarray(from * width, (from + 1) * width) as never, to * width);
+  });
 }

@@ -2,6 +2,7 @@
  * Chooses the next token from its scores.
  * @module
  */
+import { rank } from './rank.js';
 
 /** Settings of {@link sample}. */
 export interface SamplingOptions {
@@ -11,35 +12,78 @@ export interface SamplingOptions {
   readonly topK: number;
   /** Keep the fewest most probable tokens that together reach this probability; all when 1. */
   readonly topP: number;
+  /** Keep only tokens at least this share as probable as the most probable one (arXiv 2407.01082); all when 0 or absent. */
+  readonly minP?: number;
+}
+
+/** @throws RangeError if an option is out of its range; the message names it. */
+export function checkSampling({ temperature, topK, topP, minP = 0 }: SamplingOptions): void {
+  if (!(temperature >= 0)) throw new RangeError(`temperature ${temperature} must be 0 or more`);
+  if (!(topK >= 0)) throw new RangeError(`topK ${topK} must be 0 or more`);
+  if (!(topP > 0 && topP <= 1)) throw new RangeError(`topP ${topP} must be in (0, 1]`);
+  if (!(minP >= 0 && minP <= 1)) throw new RangeError(`minP ${minP} must be in [0, 1]`);
 }
 
 /**
- * Draws one token.
+ * Draws one token: divides by the temperature, then keeps by topK, by topP and by minP, in this order.
  *
  * @param logits scores of all tokens
  * @param uniform a random number in [0, 1)
  * @returns its id. Equal scores are ranked by id, so temperature 0 is deterministic.
- * @throws RangeError if an option is out of its range.
+ * @throws RangeError if an option is out of its range, or a score is not a number.
  */
 export function sample(logits: Float32Array, options: SamplingOptions, uniform: number): number {
-  const { temperature, topK, topP } = options;
-  if (!(temperature >= 0)) throw new RangeError(`temperature ${temperature} must be 0 or more`);
-  if (!(topK >= 0)) throw new RangeError(`topK ${topK} must be 0 or more`);
-  if (!(topP > 0 && topP <= 1)) throw new RangeError(`topP ${topP} must be in (0, 1]`);
-  const ranked = Array.from(logits, (score, id) => ({ id, score })).sort(
-    (a, b) => b.score - a.score || a.id - b.id,
-  );
-  if (temperature === 0) return ranked[0].id;
-  const kept = topK > 0 ? ranked.slice(0, topK) : ranked;
-  const weights = kept.map(({ score }) => Math.exp((score - kept[0].score) / temperature));
+  checkSampling(options);
+  const { temperature, topK, topP, minP = 0 } = options;
+  if (temperature === 0) return best(logits);
+  const ranked = rank(logits);
+  const kept = topK > 0 ? ranked.subarray(0, topK) : ranked;
+  const most = logits[kept[0]];
+  const weights = Array.from(kept, (id) => Math.exp((logits[id] - most) / temperature));
   const total = weights.reduce((a, b) => a + b, 0);
   let nucleus = 0;
   let size = 0;
-  while (size < weights.length && nucleus < topP * total) nucleus += weights[size++];
+  // The most probable token has the weight 1.
+  while (size < weights.length && nucleus < topP * total && weights[size] >= minP) nucleus += weights[size++];
   let rest = uniform * nucleus;
   for (let i = 0; i < size; i++) {
     rest -= weights[i];
-    if (rest < 0) return kept[i].id;
+    if (rest < 0) return kept[i];
   }
-  return kept[size - 1].id;
+  return kept[size - 1];
+}
+
+/** The highest score's id, the lowest of equals. */
+function best(logits: Float32Array): number {
+  let winner = 0;
+  for (let id = 0; id < logits.length; id++) {
+    if (Number.isNaN(logits[id])) throw new RangeError(`the score of token ${id} is not a number`);
+    if (logits[id] > logits[winner]) winner = id;
+  }
+  return winner;
+}
+
+/**
+ * Makes tokens that have been said less probable: divides their scores by `penalty`, or multiplies them where they are
+ * negative (CTRL, arXiv 1909.05858 §4.1; as in transformers).
+ *
+ * @param logits changed in place
+ * @param said ids, each penalised once however often it was said
+ * @param penalty 1 changes nothing
+ */
+export function penalizeRepetition(logits: Float32Array, said: ReadonlySet<number>, penalty: number): void {
+  if (!(penalty > 0)) throw new RangeError(`repetitionPenalty ${penalty} must be more than 0`);
+  for (const id of said) {
+    if (id < logits.length) logits[id] = logits[id] < 0 ? logits[id] * penalty : logits[id] / penalty;
+  }
+}
+
+/** Natural logarithm of the probability of every token by the model itself: `log softmax(logits)`. */
+export function logProbabilities(logits: Float32Array): Float64Array {
+  let most = -Infinity;
+  for (const score of logits) most = Math.max(most, score);
+  let sum = 0;
+  for (const score of logits) sum += Math.exp(score - most);
+  const normalizer = most + Math.log(sum);
+  return Float64Array.from(logits, (score) => score - normalizer);
 }

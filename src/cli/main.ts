@@ -7,6 +7,7 @@ import { Command, CommanderError } from 'commander';
 import { env } from 'onnxruntime-node';
 import { versions } from '../recipes/index.js';
 import { compareCommand } from './compare.js';
+import { compressCommand } from './compress.js';
 import { dataCommand } from './data.js';
 import { demoCommand } from './demo.js';
 import { evalCommand } from './eval.js';
@@ -39,6 +40,7 @@ for (const command of [
   inspectCommand(),
   reportCommand(),
   compareCommand(),
+  compressCommand(),
   dataCommand(),
 ]) {
   program.addCommand(command.exitOverride().showHelpAfterError('(add --help for options and examples)'));

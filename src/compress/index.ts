@@ -3,6 +3,20 @@
  * @module
  */
 export { layerFraction, perExpertRatio, type Budget } from './budget.js';
+export {
+  chooseLayers,
+  CompressionError,
+  CompressionState,
+  compressFolder,
+  verifyFolder,
+  type CompressionJob,
+  type CompressionListener,
+  type FolderOutcome,
+  type LayerJob,
+  type LayerOutcome,
+  type Size,
+  type Verified,
+} from './folder/index.js';
 export type { LayerCalibration } from './calibration.js';
 export type { Alignment, CentreFinder } from './centre.js';
 export { centreKinds, centreSchema } from './centres/index.js';

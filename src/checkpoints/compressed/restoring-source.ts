@@ -98,6 +98,11 @@ export class RestoringSource implements TensorSource {
     return { compressed, cache: this.cache.bytes };
   }
 
+  /** Whether a tensor is rebuilt when it is read, rather than stored. */
+  isRestored(name: string): boolean {
+    return this.restored.has(name);
+  }
+
   async read(name: string, options: ReadOptions = {}): Promise<StoredArray> {
     const restored = this.restored.get(name);
     if (!restored && !this.tensors.has(name))

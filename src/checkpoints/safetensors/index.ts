@@ -4,6 +4,7 @@
  */
 export { decodableDTypes, decodeFloats, type DecodableDType } from './decode.js';
 export {
+  bytesOf,
   isStoredDType,
   storedDTypes,
   type NamedTensor,

@@ -1,0 +1,194 @@
+/**
+ * `switchyard compress`
+ * @module
+ */
+import { Command, Option } from 'commander';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import {
+  expertLayers,
+  layerLayout,
+  openCheckpoint,
+  StoredExperts,
+  type Checkpoint,
+  type ExpertLayer,
+  type JsonObject,
+} from '../checkpoints/index.js';
+import {
+  chooseLayers,
+  compressFolder,
+  CompressionState,
+  createMethod,
+  matrixCompressorNames,
+  methodKinds,
+  methodSchema,
+  scopes,
+  verifyFolder,
+  type Budget,
+  type CompressionJob,
+  type LayerJob,
+  type MethodOptions,
+} from '../compress/index.js';
+import { explainIssues, setPath } from '../recipes/index.js';
+import { compressionProgress, describeOutcome } from './compression-progress.js';
+import { collect, numberIn } from './options.js';
+import { Progress } from './progress.js';
+
+interface CompressFlags {
+  readonly output: string;
+  readonly method: string;
+  readonly residual?: string;
+  readonly scope?: string;
+  readonly centre?: string;
+  readonly ratio: number;
+  readonly layerFraction?: number;
+  readonly layers: string;
+  readonly set?: string[];
+  readonly seed: number;
+  readonly shardBytes?: number;
+  readonly json?: boolean;
+}
+
+/** Names of the methods, as their schemas have them. */
+const methodNames = methodKinds.map(({ schema }) => schema.shape.kind.value);
+
+/** Makes the experts of a checkpoint smaller. */
+export function compressCommand(): Command {
+  return new Command('compress')
+    .description('make the experts of a checkpoint smaller: a folder that is really smaller, and loads again')
+    .argument('<model>', 'a model folder, ours or Hugging Face’s, or a finished run')
+    .requiredOption(
+      '-o, --output <folder>',
+      'the folder to write; finished layers wait beside it in <folder>.partial',
+    )
+    .addOption(new Option('-m, --method <method>', 'how').choices(methodNames).default('resmoe'))
+    .addOption(
+      new Option('--residual <kind>', 'of resmoe: how the rest beside the centre is cut').choices(
+        matrixCompressorNames,
+      ),
+    )
+    .addOption(
+      new Option('--scope <scope>', 'cut an expert as one matrix, or each of its matrices alone').choices(
+        scopes,
+      ),
+    )
+    .option('--centre <kind>', 'of resmoe: what all experts share')
+    .option(
+      '-r, --ratio <share>',
+      'share of each expert’s parameters to keep; a centre is extra',
+      numberIn(1e-6, 1),
+      0.25,
+    )
+    .option(
+      '--layer-fraction <share>',
+      'instead: share of a whole layer to keep, centre counted',
+      numberIn(1e-6, 1),
+    )
+    .option('-l, --layers <which>', 'all, last:4 (of each stack), or a list: blocks.1,blocks.3 or 1,3', 'all')
+    .option('-s, --set <path=value>', 'another option of the method; can be given again', collect)
+    .option('--seed <seed>', 'of everything random', numberIn(0, 2 ** 32 - 1, true), 0)
+    .option('--shard-bytes <bytes>', 'most bytes in one file', numberIn(1, Infinity), 5e9)
+    .option('--json', 'print one JSON object: output, layers, before, after, predictedBytes, verified')
+    .addHelpText(
+      'after',
+      `
+A killed command goes on where it was when it is given again.
+
+Examples:
+  switchyard compress runs/demo/switch --output runs/demo/small
+  switchyard compress Mixtral-8x7B --residual svd --ratio 0.25 --layers last:24 --output mixtral-resmoe
+  switchyard compress switch-base-8 --layers last:4 --layer-fraction 0.25 --output switch-small
+  switchyard diff switch-base-8 switch-small`,
+    )
+    .action(async (path: string, flags: CompressFlags) => {
+      const folder = modelFolderOf(path);
+      const options = methodOptions(flags);
+      const checkpoint = await openCheckpoint(folder);
+      try {
+        if (checkpoint.config['compression'] !== undefined)
+          throw new Error(
+            `${folder}: is compressed already; compress the original, or write it back with 'switchyard export --to dense' first`,
+          );
+        const job = prepareJob(folder, checkpoint, options, flags);
+        const progress = new Progress(process.stderr, flags.json);
+        progress.line(
+          `compressing ${job.layers.length} of ${expertLayers(checkpoint).length} layers of experts; ` +
+            `finished ones are kept in ${CompressionState.pathOf(flags.output)}`,
+        );
+        const outcome = await compressFolder(job, compressionProgress(progress, job));
+        const verified = await verifyFolder(checkpoint.source, flags.output, (done, total) =>
+          progress.update(() => `opening it again: tensor ${done}/${total}`),
+        );
+        progress.clear();
+        if (flags.json)
+          process.stdout.write(`${JSON.stringify({ output: flags.output, ...outcome, verified })}\n`);
+        else process.stdout.write(`${describeOutcome(flags.output, outcome, verified).join('\n')}\n`);
+      } finally {
+        await checkpoint.close();
+      }
+    });
+}
+
+/** The folder of a model: that of its finished model, where a run is given. */
+export function modelFolderOf(path: string): string {
+  if (!existsSync(join(path, 'recipe.json'))) return path;
+  const folder = join(path, 'model');
+  if (existsSync(join(folder, 'model.safetensors'))) return folder;
+  throw new Error(`${path}: the run has no finished model yet; go on with it, or give a model folder`);
+}
+
+function methodOptions({ method, residual, scope, centre, set = [] }: CompressFlags): MethodOptions {
+  const value: Record<string, unknown> = {
+    kind: method,
+    ...(residual === undefined ? {} : { residual }),
+    ...(scope === undefined ? {} : { scope }),
+    ...(centre === undefined ? {} : { centre: { kind: centre } }),
+  };
+  for (const override of set) setPath(value, override);
+  const parsed = methodSchema.safeParse(value);
+  if (parsed.success) return parsed.data;
+  throw new Error(`--method ${method}: ${explainIssues(methodSchema, value, parsed.error).join('; ')}`);
+}
+
+function prepareJob(
+  folder: string,
+  checkpoint: Checkpoint,
+  methodOptions: MethodOptions,
+  { output, ratio, layerFraction, layers: wanted, seed, shardBytes }: CompressFlags,
+): CompressionJob {
+  const all = expertLayers(checkpoint);
+  const chosen = chooseLayers(
+    wanted,
+    all.map(({ name }) => name),
+  );
+  const { kind, ...options } = methodOptions;
+  const budget: Budget = layerFraction === undefined ? { perExpert: ratio } : { layer: layerFraction };
+  const layers = all.filter(({ name }) => chosen.includes(name)).map((layer) => layerJob(checkpoint, layer));
+  return {
+    folder,
+    out: output,
+    source: checkpoint.source,
+    config: checkpoint.config,
+    layers,
+    method: createMethod(methodOptions),
+    about: { method: kind, options: { ...options, ...budget, seed } as unknown as JsonObject },
+    budget,
+    seed,
+    ...(shardBytes === undefined ? {} : { maxShardBytes: shardBytes }),
+  };
+}
+
+/** A layer as methods read it, with its router where that has a row for each expert. */
+function layerJob(checkpoint: Checkpoint, layer: ExpertLayer): LayerJob {
+  const layout = layerLayout(checkpoint, layer);
+  const classifier = `${layer.name}.feedForward.router.classifier.weight`;
+  const parts = checkpoint.mapping.flatMap((entry) => entry.parts);
+  return {
+    layout,
+    open: async () => {
+      const experts = await StoredExperts.open(checkpoint.source, layout);
+      if (!parts.some(({ parameter }) => parameter === classifier)) return experts;
+      return Object.assign(experts, { router: await checkpoint.readParameter(classifier) });
+    },
+  };
+}

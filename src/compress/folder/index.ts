@@ -1,0 +1,16 @@
+/**
+ * Compresses whole checkpoints.
+ * @module
+ */
+export { chooseLayers } from './choose-layers.js';
+export { compressFolder } from './compress-folder.js';
+export type {
+  CompressionJob,
+  CompressionListener,
+  FolderOutcome,
+  LayerJob,
+  LayerOutcome,
+  Size,
+} from './job.js';
+export { CompressionError, CompressionState } from './state.js';
+export { verifyFolder, type Verified } from './verify.js';

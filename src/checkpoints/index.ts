@@ -9,6 +9,7 @@ export { encodeJson, type JsonObject, type JsonValue } from './json.js';
 export * from './compressed/index.js';
 export * from './hugging-face/index.js';
 export * from './model-folder/index.js';
+export * from './onnx/index.js';
 export * from './safetensors/index.js';
 export { explain, systemCode } from './system-error.js';
 export * from './tensors/index.js';

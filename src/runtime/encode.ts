@@ -6,6 +6,7 @@ import { create, toBinary, type MessageInitShape } from '@bufbuild/protobuf';
 import {
   AttributeProto_AttributeType as AttributeType,
   ModelProtoSchema,
+  TensorProto_DataLocation as DataLocation,
   TensorProto_DataType as DataType,
   type AttributeProtoSchema,
   type GraphProtoSchema,
@@ -16,8 +17,9 @@ import {
 } from 'onnx-buf';
 import type { DType, OnnxAttribute, OnnxConstant, OnnxGraph, OnnxNode, TensorType } from '../graph/index.js';
 
-/** Operator set that our lowerings are written against, and the file format version that carries it. */
-const OPSET = 21n;
+/** Operator set that our lowerings are written against. */
+export const OPSET = 21;
+/** Version of the file format that carries it. */
 const IR_VERSION = 10n;
 
 const dataTypes: Readonly<Record<DType, DataType>> = {
@@ -28,20 +30,38 @@ const dataTypes: Readonly<Record<DType, DataType>> = {
   bool: DataType.BOOL,
 };
 
+/** Where the numbers of a constant lie in a file beside the model. */
+export interface ExternalData {
+  /** Name of the file. */
+  readonly location: string;
+  /** First byte. */
+  readonly offset: number;
+  /** Bytes. */
+  readonly length: number;
+}
+
+/** Options of {@link encodeModel}. */
+export interface EncodeOptions {
+  /** Adds an empty sequence as first output, which only `UncopiedSession` knows how to use. */
+  readonly marker?: boolean;
+  /** Inputs that become constants whose numbers lie in another file, by name. */
+  readonly external?: ReadonlyMap<string, ExternalData>;
+}
+
 /** Name of the first output of a model encoded with `marker`: an empty sequence. */
 export const MARKER = 'marker';
 
-/**
- * Bytes of a self-contained ONNX model that any ONNX Runtime with the contributed operators can open.
- * @param options `marker`: adds an empty sequence as first output, which only `UncopiedSession` knows how to use.
- */
-export function encodeModel(graph: OnnxGraph, { marker = false } = {}): Uint8Array {
-  const encoded = encodeGraph(graph);
+/** Bytes of an ONNX model that any ONNX Runtime with the contributed operators can open. */
+export function encodeModel(
+  graph: OnnxGraph,
+  { marker = false, external = new Map() }: EncodeOptions = {},
+): Uint8Array {
+  const encoded = encodeGraph(graph, external);
   const model = create(ModelProtoSchema, {
     irVersion: IR_VERSION,
     producerName: 'switchyard',
     opsetImport: [
-      { domain: '', version: OPSET },
+      { domain: '', version: BigInt(OPSET) },
       { domain: 'com.microsoft', version: 1n },
     ],
     graph: marker ? withMarker(encoded) : encoded,
@@ -49,13 +69,20 @@ export function encodeModel(graph: OnnxGraph, { marker = false } = {}): Uint8Arr
   return toBinary(ModelProtoSchema, model);
 }
 
-function encodeGraph(graph: OnnxGraph): GraphInit {
+function encodeGraph(graph: OnnxGraph, external: ReadonlyMap<string, ExternalData> = new Map()): GraphInit {
+  const outside = graph.inputs.flatMap((value) => {
+    const place = external.get(value.name);
+    return place ? [encodeExternal(value, place)] : [];
+  });
   return {
     name: graph.name,
-    input: graph.inputs.map(encodeValue),
+    input: graph.inputs.filter(({ name }) => !external.has(name)).map(encodeValue),
     output: graph.outputs.map(encodeValue),
     node: graph.nodes.map(encodeNode),
-    initializer: [...graph.constants].map(([name, constant]) => encodeConstant(name, constant)),
+    initializer: [
+      ...[...graph.constants].map(([name, constant]) => encodeConstant(name, constant)),
+      ...outside,
+    ],
   };
 }
 
@@ -125,6 +152,23 @@ function encodeConstant(
     dims: shape.map((size) => BigInt(size)),
     dataType: dataTypes[dtype],
     rawData: rawBytes(dtype, data),
+  };
+}
+
+function encodeExternal(
+  { name, dtype, shape }: OnnxGraph['inputs'][number],
+  { location, offset, length }: ExternalData,
+): MessageInitShape<typeof TensorProtoSchema> {
+  return {
+    name,
+    dims: shape.map((size) => BigInt(size)),
+    dataType: dataTypes[dtype],
+    dataLocation: DataLocation.EXTERNAL,
+    externalData: [
+      { key: 'location', value: location },
+      { key: 'offset', value: String(offset) },
+      { key: 'length', value: String(length) },
+    ],
   };
 }
 

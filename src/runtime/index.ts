@@ -4,7 +4,7 @@
  */
 export { allocate, holds, type TensorData } from './arrays.js';
 export { DeviceError, devices, type Device, type RuntimeOptions } from './device.js';
-export { encodeModel } from './encode.js';
+export { encodeModel, OPSET, type EncodeOptions, type ExternalData } from './encode.js';
 export { FlatMemory } from './flat-memory.js';
 export type { WasmMemory } from './web-assembly.js';
 export { compileElementwise, compileSumOfSquares, type ElementwiseKernel } from './simd.js';

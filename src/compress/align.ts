@@ -1,5 +1,6 @@
 /**
- * Arithmetic on rows of design matrices: gathering in another order, averages, sums of squares in double precision.
+ * Arithmetic on rows of design matrices: gathering in another order, averages, and sums of squares in
+ * double precision.
  * @module
  */
 
@@ -27,23 +28,23 @@ export function energyOf(values: Float32Array): number {
   return total;
 }
 
-/** ‖a − b‖² */
-export function squaredDistance(a: Float32Array, b: Float32Array): number {
-  let total = 0;
-  for (let i = 0; i < a.length; i++) {
-    const difference = a[i] - b[i];
-    total += difference * difference;
-  }
-  return total;
-}
-
-/** Adds `factor` times each row of `design`, in the order given, to the rows of `sum`. */
-export function addAligned(sum: Float32Array, design: Float32Array, order: Int32Array, factor: number): void {
+/**
+ * Takes one more expert, its rows in the order given, into a running mean: after `count` of them it is theirs. Experts
+ * that are all the same leave exactly that expert.
+ */
+export function averageInto(
+  mean: Float32Array,
+  design: Float32Array,
+  order: Int32Array,
+  count: number,
+): void {
   const width = design.length / order.length;
+  const share = 1 / count;
   for (let row = 0; row < order.length; row++) {
     const to = row * width;
     const from = order[row] * width;
-    for (let column = 0; column < width; column++) sum[to + column] += factor * design[from + column];
+    for (let column = 0; column < width; column++)
+      mean[to + column] += (design[from + column] - mean[to + column]) * share;
   }
 }
 

@@ -3,10 +3,12 @@
  * @module
  */
 import { kindUnion } from '../../moe/index.js';
+import { barycenter } from './barycenter.js';
+import { gitRebasin } from './git-rebasin.js';
 import { mean } from './mean.js';
 
 /** All centres. */
-export const centreKinds = [mean] as const;
+export const centreKinds = [barycenter, gitRebasin, mean] as const;
 
 /** Options of centres by `kind`. */
 export const centreSchema = kindUnion(centreKinds);

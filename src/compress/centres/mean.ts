@@ -2,7 +2,7 @@
  * The plain average of the experts, neurons in the order in which they are stored.
  * @module
  */
-import { addAligned, alignedDistance, energyOf, identity } from '../align.js';
+import { averageInto, alignedDistance, energyOf, identity } from '../align.js';
 import type { Alignment, CentreFinder } from '../centre.js';
 import { z } from 'zod';
 import { designSize } from '../../checkpoints/index.js';
@@ -21,7 +21,7 @@ export class MeanCentre implements CentreFinder {
     for (let expert = 0; expert < numExperts; expert++) {
       await layer.readDesign(expert, design);
       energies.push(energyOf(design));
-      addAligned(centre, design, order, 1 / numExperts);
+      averageInto(centre, design, order, expert + 1);
       onProgress?.({ stage: 'averaging experts', done: expert + 1, total });
     }
     for (let expert = 0; expert < numExperts; expert++) {

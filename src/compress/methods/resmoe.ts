@@ -18,7 +18,7 @@ import { redundancyOf } from '../redundancy.js';
 const schema = z.strictObject({
   kind: z.literal('resmoe'),
   /** What all experts share. */
-  centre: centreSchema.prefault({ kind: 'mean' }),
+  centre: centreSchema.prefault({ kind: 'barycenter' }),
   /** How what is left of an expert is made small. */
   residual: z.enum(matrixCompressorNames).default('up'),
   /** Whether a residual is cut as one matrix or block by block. */

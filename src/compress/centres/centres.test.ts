@@ -14,17 +14,19 @@ const ratioOf = async (options: unknown, layer: ReturnType<typeof makeExperts>):
   const { energies, residuals } = await findCentre(options, layer);
   return redundancyOf(energies, residuals).ratio;
 };
+/** Many experts with short rows: a neuron is easily taken for another, so that it takes several turns. */
+const many = { numExperts: 12, hiddenSize: 4, intermediateSize: 64 };
 const sizes = { numExperts: 6, hiddenSize: 24, intermediateSize: 64 };
 
 test('the barycenter is nearest, weight matching next, the plain average far off once neurons are shuffled', async () => {
   for (const seed of [1, 2, 3]) {
-    const layer = makeExperts({ ...sizes, spread: 3, shuffled: true, seed });
+    const layer = makeExperts({ ...many, spread: 0.6, shuffled: true, seed });
     const barycenter = await ratioOf({ kind: 'barycenter' }, layer);
     const gitRebasin = await ratioOf({ kind: 'gitRebasin' }, layer);
     const mean = await ratioOf({ kind: 'mean' }, layer);
     expect(barycenter).toBeLessThan(gitRebasin);
     expect(gitRebasin).toBeLessThan(mean);
-    expect(mean).toBeCloseTo(1 - 1 / 6, 1);
+    expect(mean).toBeCloseTo(1 - 1 / 12, 1);
   }
 });
 
@@ -54,11 +56,11 @@ test('experts with nothing in common gain little', async () => {
 });
 
 test('at the end the residuals of all experts cancel, and the objective has never risen', async () => {
-  const layer = makeExperts({ ...sizes, spread: 3, shuffled: true });
+  const layer = makeExperts({ ...many, spread: 0.6, shuffled: true });
   const { centre, permutations, objective } = await findCentre({ kind: 'barycenter' }, layer);
   expect(objective.length).toBeGreaterThan(2);
   for (let i = 1; i < objective.length; i++) expect(objective[i]).toBeLessThanOrEqual(objective[i - 1]);
-  const width = centre.length / sizes.intermediateSize;
+  const width = centre.length / many.intermediateSize;
   for (let i = 0; i < centre.length; i++) {
     const row = Math.floor(i / width);
     const sum = permutations.reduce(
@@ -70,7 +72,7 @@ test('at the end the residuals of all experts cancel, and the objective has neve
 });
 
 test('an iteration limit ends with the experts aligned to the centre that is returned', async () => {
-  const layer = makeExperts({ ...sizes, spread: 3, shuffled: true });
+  const layer = makeExperts({ ...many, spread: 0.6, shuffled: true });
   const one = await findCentre({ kind: 'barycenter', maxIterations: 1, initialExpert: 2 }, layer);
   expect(one.centre).toEqual(layer.designs[2]);
   expect(one.residuals[2]).toBe(0);

@@ -7,6 +7,7 @@ export { createFolder, FolderError } from './atomic-folder.js';
 export { digestFile, HashingWriter, type FileDigest } from './hashing-file.js';
 export { encodeJson, type JsonObject, type JsonValue } from './json.js';
 export * from './compressed/index.js';
+export * from './convert/index.js';
 export * from './hugging-face/index.js';
 export * from './model-folder/index.js';
 export * from './onnx/index.js';

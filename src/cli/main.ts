@@ -12,6 +12,8 @@ import { dataCommand } from './data.js';
 import { demoCommand } from './demo.js';
 import { evalCommand } from './eval.js';
 import { generateCommand } from './generate.js';
+import { exportCommand } from './export.js';
+import { importCommand } from './import.js';
 import { inspectCommand } from './inspect.js';
 import { isExpected } from './errors.js';
 import { reportCommand } from './report.js';
@@ -40,6 +42,8 @@ for (const command of [
   inspectCommand(),
   reportCommand(),
   compareCommand(),
+  importCommand(),
+  exportCommand(),
   compressCommand(),
   dataCommand(),
 ]) {

@@ -71,7 +71,9 @@ describe('a model folder', () => {
 
   test('is refused when it has less', async () => {
     await save(new ByteTokenizer({ specialTokens: true }));
-    expect(await refusal()).toBe(`${join(folder, 'tokenizer.json')}: the tokenizer has 259 tokens but the model has room for 256`);
+    expect(await refusal()).toBe(
+      `${join(folder, 'tokenizer.json')}: the tokenizer has 259 tokens but the model has room for 256`,
+    );
   });
 
   test.each<[string, () => Promise<unknown>, string | RegExp]>([

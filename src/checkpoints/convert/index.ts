@@ -1,0 +1,13 @@
+/**
+ * Checkpoints from one layout into another.
+ * @module
+ */
+export {
+  exportDense,
+  exportHuggingFace,
+  importCheckpoint,
+  type Conversion,
+  type ConversionOptions,
+  type HuggingFaceOptions,
+} from './convert.js';
+export { floatDTypes, type FloatDTypeName } from './plan.js';

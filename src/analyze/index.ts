@@ -21,6 +21,7 @@ export {
 } from './layer-agreement.js';
 export { layerProfile, type LayerProfile } from './layer-profile.js';
 export { routingRobustness, type RobustnessOptions, type RobustnessReport } from './robustness.js';
+export { compareLogits, logitsOfText, type LogitDifference, type TextLogits } from './logit-difference.js';
 export { analyzeRouting, type RoutingAnalysis, type RoutingAnalysisOptions } from './routing.js';
 export {
   batchesOfRows,
@@ -33,5 +34,12 @@ export {
 } from './routing-trace.js';
 export { SpecializationTable } from './specialization.js';
 export { characterClassOf, scriptOf } from './token-classes.js';
+export {
+  compareTensors,
+  storedTensors,
+  type CheckpointDifference,
+  type ComparedTensors,
+  type TensorDifference,
+} from './tensor-difference.js';
 export { displayToken, tokenTexts, type TokenText } from './token-text.js';
 export { trainingHistory, type TrainingHistory } from './training-history.js';

@@ -3,8 +3,6 @@
  * @module
  */
 import { Command, Option } from 'commander';
-import { existsSync } from 'node:fs';
-import { join } from 'node:path';
 import {
   expertLayers,
   layerLayout,
@@ -31,6 +29,7 @@ import {
 } from '../compress/index.js';
 import { explainIssues, setPath } from '../recipes/index.js';
 import { compressionProgress, describeOutcome } from './compression-progress.js';
+import { modelFolderOf } from './model-folder-of.js';
 import { collect, numberIn } from './options.js';
 import { Progress } from './progress.js';
 
@@ -127,14 +126,6 @@ Examples:
         await checkpoint.close();
       }
     });
-}
-
-/** The folder of a model: that of its finished model, where a run is given. */
-export function modelFolderOf(path: string): string {
-  if (!existsSync(join(path, 'recipe.json'))) return path;
-  const folder = join(path, 'model');
-  if (existsSync(join(folder, 'model.safetensors'))) return folder;
-  throw new Error(`${path}: the run has no finished model yet; go on with it, or give a model folder`);
 }
 
 function methodOptions({ method, residual, scope, centre, set = [] }: CompressFlags): MethodOptions {

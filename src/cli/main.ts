@@ -10,6 +10,7 @@ import { compareCommand } from './compare.js';
 import { compressCommand } from './compress.js';
 import { dataCommand } from './data.js';
 import { demoCommand } from './demo.js';
+import { diffCommand } from './diff.js';
 import { evalCommand } from './eval.js';
 import { generateCommand } from './generate.js';
 import { exportCommand } from './export.js';
@@ -45,6 +46,7 @@ for (const command of [
   importCommand(),
   exportCommand(),
   compressCommand(),
+  diffCommand(),
   dataCommand(),
 ]) {
   program.addCommand(command.exitOverride().showHelpAfterError('(add --help for options and examples)'));

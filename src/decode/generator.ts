@@ -5,6 +5,7 @@
 import { EncoderDecoder, type LanguageModel } from '../models/index.js';
 import { RandomStream, streamKey } from '../nn/index.js';
 import type { RuntimeOptions } from '../runtime/index.js';
+import { beamSearch, type Beam, type BeamOptions } from './beam-search.js';
 import { CachedWriter } from './cached-writer.js';
 import { checkPrompts, type GrowingTexts, type TextWriter } from './growing-texts.js';
 import {
@@ -174,6 +175,14 @@ export class Generator {
       signal?.throwIfAborted();
       await texts.append(Array.from(threads, ({ index }) => added[index]));
     }
+  }
+
+  /**
+   * Searches the most probable continuations of a prompt; of an encoder–decoder, the most probable targets of a source.
+   * @returns at most `beams`, best first
+   */
+  async search(prompt: ArrayLike<number>, options: BeamOptions): Promise<readonly Beam[]> {
+    return beamSearch(this.writer, prompt, options);
   }
 
   /** Frees the sessions. */

@@ -2,6 +2,7 @@
  * From scores to text.
  * @module
  */
+export type { Beam, BeamOptions } from './beam-search.js';
 export { CachedWriter } from './cached-writer.js';
 export {
   Generator,

@@ -84,6 +84,5 @@ export function logProbabilities(logits: Float32Array): Float64Array {
   for (const score of logits) most = Math.max(most, score);
   let sum = 0;
   for (const score of logits) sum += Math.exp(score - most);
-  const normalizer = most + Math.log(sum);
-  return Float64Array.from(logits, (score) => score - normalizer);
+  return Float64Array.from(logits, (score) => score - most - Math.log(sum));
 }

@@ -13,3 +13,4 @@ export { expertLayers, type Expert, type ExpertLayer } from './expert-layers.js'
 export { ownModelType } from './own-architectures.js';
 export type { ParameterSlice } from './parameter-reader.js';
 export { readParameters } from './read-parameters.js';
+export { upcycle, type UpcycleOptions } from './upcycle.js';

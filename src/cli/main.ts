@@ -19,6 +19,7 @@ import { inspectCommand } from './inspect.js';
 import { isExpected } from './errors.js';
 import { reportCommand } from './report.js';
 import { trainCommand } from './train.js';
+import { upcycleCommand } from './upcycle.js';
 
 // Whatever ONNX Runtime would print, it also throws, and the user gets it in one line.
 env.logLevel = 'fatal';
@@ -38,6 +39,7 @@ const program = new Command('switchyard')
 for (const command of [
   demoCommand(),
   trainCommand(),
+  upcycleCommand(),
   evalCommand(),
   generateCommand(),
   inspectCommand(),

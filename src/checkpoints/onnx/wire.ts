@@ -5,7 +5,7 @@
  * gigabytes. Here fields are only counted, with the library's own description of the format.
  * @module
  */
-import type { DescField, DescMessage } from '@bufbuild/protobuf';
+import { ScalarType, type DescField, type DescMessage } from '@bufbuild/protobuf';
 import { ModelProtoSchema } from 'onnx-buf';
 import { OnnxError } from './errors.js';
 
@@ -116,7 +116,12 @@ class Walk {
   }
 }
 
-/** Whether the bytes of a field are many numbers. */
+/** Whether the bytes of a field are many numbers; they may come packed whether or not the format says so. */
 function isPacked(field: DescField): boolean {
-  return field.fieldKind === 'list' && field.packed;
+  if (field.fieldKind !== 'list') return false;
+  const { listKind, scalar } = field;
+  return (
+    listKind === 'enum' ||
+    (listKind === 'scalar' && scalar !== ScalarType.STRING && scalar !== ScalarType.BYTES)
+  );
 }

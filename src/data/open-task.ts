@@ -123,10 +123,11 @@ function batchesOf<Kind extends AnyBatch>(
   examplesOf: (table: Table) => Examples<Kind>,
   options: OpenDataOptions,
 ): OpenData<Kind> {
+  const taught = examplesOf(train);
   const held = examplesOf(validation);
   return {
     tokenizer,
-    train: new ShuffledExamples(examplesOf(train), options),
+    train: new ShuffledExamples(taught, options),
     validation: () => new OrderedExamples(held, options),
     provenance: [train, validation].map(({ path, rows }) => `${path} (${rows.length} examples)`).join('; '),
     close: () => undefined,

@@ -9,12 +9,11 @@ const STEPS = process.env['SWITCHYARD_LONG'] ? 2000 : 300;
 test(`resident memory is flat over ${STEPS} steps with evaluations`, { timeout: 600_000 }, async () => {
   const folder = await temporaryFolder();
   try {
-    const [text, validation] = ['text.txt', 'validation.txt'].map((name) => join(folder, name));
-    await writeFile(text, tinyText(20_000));
+    const [path, validation] = ['text.txt', 'validation.txt'].map((name) => join(folder, name));
+    await writeFile(path, tinyText(20_000));
     await writeFile(validation, tinyText(200, 2));
     const setup = {
-      text,
-      validation,
+      data: { kind: 'text', path, validation, order: 'shuffled', tokenizer: { kind: 'byte' } },
       cacheFolder: folder,
       seed: 1,
       model: {

@@ -36,7 +36,36 @@ const train = {
   checkpoint: { every: 7, keep: 5 },
 };
 
-const cases = [
+const pairModel = {
+  kind: 'encoderDecoder',
+  hiddenSize: 16,
+  numEncoderLayers: 2,
+  numDecoderLayers: 2,
+  numHeads: 2,
+  intermediateSize: 32,
+  contextLength,
+  targetLength: 8,
+  finalDropout: true,
+  ...noisySwitch,
+};
+const { targetLength: _, ...stacks } = pairModel;
+const classifierModel = { ...stacks, kind: 'classifier', head: 'decoderEos', numLabels: 2, headDropout: 0.2 };
+const byteText = { kind: 'text', order: 'shuffled', tokenizer: { kind: 'byte' } };
+const spans = { ...byteText, tokenizer: { kind: 'bpe', vocabSize: 267, sentinels: 8 } };
+const task = {
+  kind: 'task',
+  source: 'say {text}',
+  tokenizer: { kind: 'byte', specialTokens: true },
+};
+const sparseFreeze = ['*.feedForward.router.*', '*.feedForward.experts.*'];
+
+const cases: readonly {
+  readonly name: string;
+  readonly model: object;
+  readonly train: object;
+  readonly text?: Buffer;
+  readonly data?: object;
+}[] = [
   { name: 'in the middle of an epoch', text: windows(31), model: switchModel, train },
   { name: 'at the end of an epoch', text: windows(STOP * batchSize), model: switchModel, train },
   { name: 'with accumulation', text: windows(31), model: switchModel, train: { ...train, accumulation: 2 } },
@@ -52,6 +81,19 @@ const cases = [
     text: windows(31),
     model: switchModel,
     train: { ...train, optimizer: { kind: 'sgd' }, freeze: ['embedding.*'] },
+  },
+  { name: 'span corruption', text: windows(31), model: pairModel, train, data: spans },
+  {
+    name: 'a task that is said, with accumulation',
+    model: pairModel,
+    train: { ...train, accumulation: 2 },
+    data: { ...task, target: '{class}' },
+  },
+  {
+    name: 'a classifier with frozen routers and experts',
+    model: classifierModel,
+    train: { ...train, freeze: sparseFreeze },
+    data: { ...task, label: 'class' },
   },
 ];
 
@@ -79,17 +121,21 @@ async function train_(setups: string, how: 'start' | 'resume', last: number, int
 beforeAll(async () => {
   folder = await temporaryFolder();
   await writeFile(join(folder, 'validation.txt'), tinyText(90, 2));
+  const examples = (from: number, to: number): string =>
+    Array.from(
+      { length: to - from },
+      (_, i) => `${(from + i) % 2}\t${'ab'[(from + i) % 2]!.repeat(1 + (i % 5))}\n`,
+    ).join('');
+  await writeFile(join(folder, 'train.tsv'), `class\ttext\n${examples(0, 30)}`);
+  await writeFile(join(folder, 'dev.tsv'), `class\ttext\n${examples(30, 41)}`);
   const setups = await Promise.all(
-    cases.map(async ({ text, ...rest }, i) => {
+    cases.map(async ({ text, data = byteText, ...rest }, i) => {
       const path = join(folder, `text-${i}.txt`);
-      await writeFile(path, text);
-      const shared = {
-        text: path,
-        validation: join(folder, 'validation.txt'),
-        cacheFolder: join(folder, 'cache'),
-        seed: 11,
-      };
-      return { ...rest, ...shared };
+      if (text) await writeFile(path, text);
+      const files = text
+        ? { path, validation: join(folder, 'validation.txt') }
+        : { train: join(folder, 'train.tsv'), validation: join(folder, 'dev.tsv') };
+      return { ...rest, data: { ...data, ...files }, cacheFolder: join(folder, 'cache'), seed: 11 };
     }),
   );
   for (const kind of ['straight', 'stopped']) {
@@ -99,7 +145,7 @@ beforeAll(async () => {
   await train_(join(folder, 'straight.json'), 'start', 0, straight);
   await train_(join(folder, 'stopped.json'), 'start', STOP, stopped);
   await train_(join(folder, 'stopped.json'), 'resume', 0, resumed);
-});
+}, 120_000);
 afterAll(() => rm(folder, { recursive: true, force: true }));
 
 describe.each(cases.map(({ name }, i) => [name, i] as const))('%s', (name, i) => {

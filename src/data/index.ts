@@ -76,6 +76,7 @@ export { openTokens, TokenFile } from './text/token-file.js';
 export { BytePairTokenizer, type BytePairModel } from './tokenizers/byte-level-bpe.js';
 export { ByteTokenizer } from './tokenizers/byte-tokenizer.js';
 export { CharacterTokenizer } from './tokenizers/character-tokenizer.js';
+export { ChatTemplate, chatRoles, type ChatMessage, type RenderOptions } from './tokenizers/chat-template.js';
 export { convertTokenizer, isForeignVocabulary } from './tokenizers/convert/convert-tokenizer.js';
 export { HuggingFaceTokenizer } from './tokenizers/hugging-face-tokenizer.js';
 export { loadTokenizer } from './tokenizers/load-tokenizer.js';

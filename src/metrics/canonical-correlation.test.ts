@@ -1,27 +1,11 @@
 import { expect, test } from 'vitest';
 import { RandomStream, streamKey } from '../nn/index.js';
 import { canonicalCorrelations } from './canonical-correlation.js';
-import { symmetricEigen } from './symmetric-eigen.js';
 
 const random = (name: string): (() => number) => {
   const stream = new RandomStream(streamKey(1, name));
   return () => stream.uniform();
 };
-
-test('eigenvalues by hand, and vectors that rebuild the matrix', () => {
-  expect(symmetricEigen([[2, 1], [1, 2]]).values).toEqual([expect.closeTo(3, 12), expect.closeTo(1, 12)]); // prettier-ignore
-  const draw = random('matrix');
-  const half = Array.from({ length: 9 }, () => Array.from({ length: 9 }, () => draw() - 0.5));
-  const matrix = half.map((row, i) => row.map((value, j) => value + half[j][i]));
-  const { values, vectors } = symmetricEigen(matrix);
-  matrix.forEach((row, i) =>
-    row.forEach((value, j) => {
-      const rebuilt = values.reduce((sum, lambda, k) => sum + lambda * vectors[k][i] * vectors[k][j], 0);
-      expect(rebuilt).toBeCloseTo(value, 12);
-    }),
-  );
-  expect([...values].sort((a, b) => b - a)).toEqual(values);
-});
 
 test('one column each: the absolute Pearson correlation', () => {
   const x = [1, 2, 3, 4];

@@ -38,8 +38,9 @@ export function canonicalCorrelations(
   const columns = whitenB.map((right) => cross.map((row) => dot(row, right)));
   const k = whitenA.map((left) => columns.map((column) => dot(left, column)));
   const short = k.length <= whitenB.length ? k : whitenB.map((_, j) => k.map((row) => row[j]));
-  const { values } = symmetricEigen(short.map((row) => short.map((other) => dot(row, other))));
-  return values.map((value) => Math.min(1, Math.sqrt(Math.max(0, value))));
+  const square = Float64Array.from(short.flatMap((row) => short.map((other) => dot(row, other))));
+  const { values } = symmetricEigen(square, short.length);
+  return Array.from(values, (value) => Math.min(1, Math.sqrt(Math.max(0, value))));
 }
 
 function dot(a: ArrayLike<number>, b: ArrayLike<number>): number {
@@ -69,10 +70,11 @@ function covariance(a: Float64Array, sizeA: number, b: Float64Array, sizeB: numb
 
 /** Rows `vᵢ / √λᵢ` of the directions that have variance. */
 function whitening(matrix: readonly (readonly number[])[]): number[][] {
-  const { values, vectors } = symmetricEigen(matrix);
-  return vectors.flatMap((vector, i) =>
-    values[i] > RANK_TOLERANCE * values[0] && values[i] > 1e-14
-      ? [vector.map((entry) => entry / Math.sqrt(values[i]))]
+  const size = matrix.length;
+  const { values, vectors } = symmetricEigen(Float64Array.from(matrix.flat()), size);
+  return [...values].flatMap((value, i) =>
+    value > RANK_TOLERANCE * values[0] && value > 1e-14
+      ? [Array.from(vectors.subarray(i * size, (i + 1) * size), (entry) => entry / Math.sqrt(value))]
       : [],
   );
 }

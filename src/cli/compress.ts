@@ -3,20 +3,12 @@
  * @module
  */
 import { Command, Option } from 'commander';
+import { expertLayers, openCheckpoint, type Checkpoint, type JsonObject } from '../checkpoints/index.js';
 import {
-  expertLayers,
-  layerLayout,
-  openCheckpoint,
-  StoredExperts,
-  type Checkpoint,
-  type ExpertLayer,
-  type JsonObject,
-} from '../checkpoints/index.js';
-import {
-  chooseLayers,
   compressFolder,
   CompressionState,
   createMethod,
+  layerJobs,
   matrixCompressorNames,
   methodKinds,
   methodSchema,
@@ -24,7 +16,6 @@ import {
   verifyFolder,
   type Budget,
   type CompressionJob,
-  type LayerJob,
   type MethodOptions,
 } from '../compress/index.js';
 import { explainIssues, setPath } from '../recipes/index.js';
@@ -147,39 +138,18 @@ function prepareJob(
   methodOptions: MethodOptions,
   { output, ratio, layerFraction, layers: wanted, seed, shardBytes }: CompressFlags,
 ): CompressionJob {
-  const all = expertLayers(checkpoint);
-  const chosen = chooseLayers(
-    wanted,
-    all.map(({ name }) => name),
-  );
   const { kind, ...options } = methodOptions;
   const budget: Budget = layerFraction === undefined ? { perExpert: ratio } : { layer: layerFraction };
-  const layers = all.filter(({ name }) => chosen.includes(name)).map((layer) => layerJob(checkpoint, layer));
   return {
     folder,
     out: output,
     source: checkpoint.source,
     config: checkpoint.config,
-    layers,
+    layers: layerJobs(checkpoint, wanted),
     method: createMethod(methodOptions),
     about: { method: kind, options: { ...options, ...budget, seed } as unknown as JsonObject },
     budget,
     seed,
     ...(shardBytes === undefined ? {} : { maxShardBytes: shardBytes }),
-  };
-}
-
-/** A layer as methods read it, with its router where that has a row for each expert. */
-function layerJob(checkpoint: Checkpoint, layer: ExpertLayer): LayerJob {
-  const layout = layerLayout(checkpoint, layer);
-  const classifier = `${layer.name}.feedForward.router.classifier.weight`;
-  const parts = checkpoint.mapping.flatMap((entry) => entry.parts);
-  return {
-    layout,
-    open: async () => {
-      const experts = await StoredExperts.open(checkpoint.source, layout);
-      if (!parts.some(({ parameter }) => parameter === classifier)) return experts;
-      return Object.assign(experts, { router: await checkpoint.readParameter(classifier) });
-    },
   };
 }

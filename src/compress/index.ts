@@ -8,6 +8,7 @@ export {
   CompressionError,
   CompressionState,
   compressFolder,
+  layerJobs,
   verifyFolder,
   type CompressionJob,
   type CompressionListener,

@@ -12,5 +12,6 @@ export type {
   LayerOutcome,
   Size,
 } from './job.js';
+export { layerJobs } from './layer-jobs.js';
 export { CompressionError, CompressionState } from './state.js';
 export { verifyFolder, type Verified } from './verify.js';

@@ -16,7 +16,7 @@ import {
   type LayerHeader,
   type PackedLayer,
 } from '../../checkpoints/index.js';
-import { RunLock } from '../../train/index.js';
+import { RunFolderError, RunLock } from '../../train/index.js';
 import type { CompressionJob, LayerOutcome } from './job.js';
 
 /** Thrown when a compression cannot begin or go on; the message is one line that says what to do. */
@@ -53,13 +53,16 @@ export class CompressionState {
 
   /**
    * Takes the folder for a job, new or from an earlier run of the same job.
-   * @throws CompressionError if it belongs to another job.
-   * @throws RunFolderError if another process works on it.
+   * @throws CompressionError if it belongs to another job, or another process works on it.
    */
   static async open(job: CompressionJob): Promise<CompressionState> {
     const path = CompressionState.pathOf(job.out);
     await mkdir(path, { recursive: true });
-    const lock = await RunLock.acquire(join(path, 'lock'));
+    const lock = await RunLock.acquire(join(path, 'lock')).catch((error: unknown) => {
+      if (!(error instanceof RunFolderError)) throw error;
+      const what = error.code === 'locked' ? 'another process compresses into it: ' : '';
+      throw new CompressionError(`${path}: ${what}${error.message}`, { cause: error });
+    });
     try {
       const file = join(path, 'job.json');
       const print = await fingerprint(job);

@@ -4,6 +4,7 @@
  */
 import { z } from 'zod';
 import { activationSchema, placementProblem, sparseSchema } from '../moe/index.js';
+import { rotarySchema } from './rotary-options.js';
 
 const size = z.int().min(1);
 const rate = z.number().min(0).lt(1);
@@ -21,10 +22,17 @@ export const initializationSchema = z.strictObject({
   embedding: z.number().positive().default(0.02),
 });
 
-/** Settings of rotary positions. */
-const rotarySchema = z.strictObject({
-  /** θ of the angles t · θ^(−2i / headSize). */
-  base: z.number().positive().default(10_000),
+/** Multi-head latent attention (DeepSeek-V2): sizes of its short vectors and of the parts of its heads. */
+const latentAttentionSchema = z.strictObject({
+  /** Length of the vector that queries come out of; null projects them from the hidden state. */
+  queryRank: size.nullable().default(null),
+  /** Length of the vector that keys and values come out of: all that a cache keeps of a token, beside the rotated part. */
+  keyValueRank: size,
+  /** Features of a query and key that know nothing of positions. */
+  contentHeadSize: size,
+  /** Features of a query and key that are rotated. */
+  rotaryHeadSize: size,
+  valueHeadSize: size,
 });
 
 /** Options of {@link LanguageModel}, as they stand in a recipe. */
@@ -52,6 +60,12 @@ export const languageModelSchema = z
     positions: z.enum(['rotary', 'learned', 'relative', 'none', 'transformerXL', 'span']).default('rotary'),
     /** Settings of `rotary` positions. */
     rotary: rotarySchema.optional(),
+    /** Norms of queries and keys: of each `head` by itself (Qwen3), or over `all` heads together (OLMoE). */
+    queryKeyNorm: z.enum(['head', 'all']).optional(),
+    /** Cuts queries, keys and values off at ± this. */
+    clipQueryKeyValue: z.number().positive().optional(),
+    /** Latent attention instead of ordinary heads; positions are then rotary. */
+    latentAttention: latentAttentionSchema.optional(),
     /**
      * Tokens before a segment whose states are kept, without a gradient, while training; contextLength when absent. 0
      * turns the memory of `transformerXL` off.
@@ -100,7 +114,9 @@ export const languageModelSchema = z
     const refuse = (path: string, message: string): void =>
       context.addIssue({ code: 'custom', path: path.split('.'), message });
     const { hiddenSize, numHeads, numKeyValueHeads = numHeads, headSize, numLayers, sparse } = options;
-    if (headSize === undefined && hiddenSize % numHeads !== 0) {
+    if (options.latentAttention) {
+      // Its heads have sizes of their own.
+    } else if (headSize === undefined && hiddenSize % numHeads !== 0) {
       refuse(
         'hiddenSize',
         `hiddenSize ${hiddenSize} is not divisible by numHeads ${numHeads}; change one, or set headSize`,
@@ -176,22 +192,61 @@ function refuseUnfitMemory(
   }
 }
 
+type AttentionChoice = Readonly<
+  Pick<
+    z.infer<typeof languageModelSchema>,
+    | 'positions'
+    | 'attentionBias'
+    | 'rotary'
+    | 'queryKeyNorm'
+    | 'clipQueryKeyValue'
+    | 'latentAttention'
+    | 'numHeads'
+    | 'numKeyValueHeads'
+    | 'headSize'
+  >
+>;
+
 function refuseUnfitAttention(
-  {
-    positions,
-    attentionBias,
-    rotary,
-  }: Readonly<{ positions: string; attentionBias?: unknown; rotary?: unknown }>,
+  options: AttentionChoice,
   refuse: (path: string, message: string) => void,
 ): void {
+  const { positions, latentAttention: latent, numHeads, numKeyValueHeads = numHeads, rotary } = options;
   if (rotary !== undefined && positions !== 'rotary') {
     refuse(
       'rotary',
       `${positions} positions have no rotary settings: leave rotary out, or use rotary positions`,
     );
   }
-  if (attentionBias !== undefined && (positions === 'transformerXL' || positions === 'span')) {
-    refuse('attentionBias', `${positions} positions have attention of their own: leave attentionBias out`);
+  const ownAttention = positions === 'transformerXL' || positions === 'span';
+  for (const key of ['attentionBias', 'queryKeyNorm', 'clipQueryKeyValue', 'latentAttention'] as const) {
+    if (options[key] !== undefined && ownAttention)
+      refuse(key, `${positions} positions have attention of their own: leave ${key} out`);
+  }
+  const low = rotary?.scaling?.kind === 'llama3' ? rotary.scaling : undefined;
+  if (low && low.lowFrequencyFactor >= low.highFrequencyFactor) {
+    refuse(
+      'rotary.scaling.lowFrequencyFactor',
+      `lowFrequencyFactor ${low.lowFrequencyFactor} is not below highFrequencyFactor ${low.highFrequencyFactor}`,
+    );
+  }
+  if (!latent || ownAttention) return;
+  for (const key of ['queryKeyNorm', 'clipQueryKeyValue', 'headSize'] as const) {
+    if (options[key] !== undefined) refuse(key, `latent attention has none: leave ${key} out`);
+  }
+  if (numKeyValueHeads !== numHeads) {
+    refuse('numKeyValueHeads', `latent attention has keys for each of its numHeads ${numHeads} heads`);
+  }
+  if (positions !== 'rotary')
+    refuse(
+      'positions',
+      `latent attention rotates a part of its heads: use rotary positions, not ${positions}`,
+    );
+  if (latent.rotaryHeadSize % 2 !== 0) {
+    refuse(
+      'latentAttention.rotaryHeadSize',
+      `rotary positions need an even size, not ${latent.rotaryHeadSize}`,
+    );
   }
 }
 

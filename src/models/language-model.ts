@@ -19,11 +19,13 @@ import {
   biasInitializer,
   dropout,
   Embedding,
+  LatentAttention,
   Linear,
   Module,
   normal,
   RelativePositionBias,
   rotaryTables,
+  scoreFactor,
   sinusoidTable,
   SpanAttention,
   SpanPositions,
@@ -135,9 +137,10 @@ export class LanguageModel extends Module {
     return undefined;
   }
 
+  /** Features of a head; of its rotated part where it has two. */
   private get headSize(): number {
-    const { headSize, hiddenSize, numHeads } = this.options;
-    return headSize ?? hiddenSize / numHeads;
+    const { headSize, hiddenSize, numHeads, latentAttention } = this.options;
+    return latentAttention?.rotaryHeadSize ?? headSize ?? hiddenSize / numHeads;
   }
 
   private createHead(): Linear {
@@ -201,8 +204,25 @@ export class LanguageModel extends Module {
       case 'span':
         return new SpanAttention(sizes, weight, output);
       default: {
+        const {
+          latentAttention: latent,
+          rotary,
+          queryKeyNorm: over,
+          normEpsilon,
+          clipQueryKeyValue,
+        } = this.options;
         const biases = { bias: attentionBias !== 'none', outputBias: attentionBias === 'all' };
-        return new Attention({ ...sizes, ...biases, numKeyValueHeads }, weight, output);
+        if (latent) {
+          const factor = scoreFactor(rotary?.scaling);
+          return new LatentAttention(
+            { ...latent, ...biases, hiddenSize, numHeads, scoreFactor: factor },
+            (fanIn) => weightInitializer(this.weightRule(), fanIn),
+            weightInitializer(this.outputInitialization(), numHeads * latent.valueHeadSize),
+          );
+        }
+        const queryKeyNorm = over && { over, epsilon: normEpsilon };
+        const all = { ...sizes, ...biases, numKeyValueHeads, queryKeyNorm, clip: clipQueryKeyValue };
+        return new Attention(all, weight, output);
       }
     }
   }
@@ -345,10 +365,13 @@ export class LanguageModel extends Module {
     const keyMask = past ? concat([past, mask ?? visibleTokens(hidden)], 1) : mask;
     const shared = { causal: true, dropoutRate, keyMask };
     if (kind === 'rotary') {
-      const { base } = this.options.rotary ?? {};
+      const { rotary: settings } = this.options;
       // Tokens that stand anywhere pick their rows from the table of all positions.
       const rows = positions ? this.windowLength : time;
-      return { ...shared, rotary: { ...rotaryTables(rows, this.headSize, hidden.dtype, base), positions } };
+      return {
+        ...shared,
+        rotary: { ...rotaryTables(rows, this.headSize, hidden.dtype, settings), positions },
+      };
     }
     if (kind === 'transformerXL')
       return { ...shared, relativePositions: sinusoidTable(length + time, hiddenSize, hidden.dtype) };

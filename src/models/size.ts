@@ -106,7 +106,9 @@ function languageModelBlocks({ options, blocks, memoryLengths }: LanguageModel):
   const scores = attentionProducts(options) * visibleKeys;
   return blocks.map(({ feedForward, attention }, index) => {
     // Keys and values of the memory are made anew for every segment.
-    const projections = ['key.weight', 'value.weight'].map((name) => attention.parameters().get(name)!.size);
+    const projections = ['key.weight', 'value.weight'].map(
+      (name) => attention.parameters().get(name)?.size ?? 0,
+    );
     const again = (2 * (projections[0] + projections[1]) * remembered) / contextLength;
     return { feedForward, isSparse: isSparse(sparse, index), attentionFlops: scores + again };
   });
@@ -128,7 +130,12 @@ function stackBlocks({ options, encoder, decoder }: EncoderDecoder | Classifier)
 }
 
 /** Operations of one query with one key: score and value, and a score for the distance where positions are relative keys. */
-function attentionProducts({ numHeads, hiddenSize, headSize, positions }: ModelOptions): number {
+function attentionProducts(options: ModelOptions): number {
+  const { numHeads, hiddenSize, headSize, positions } = options;
+  if (options.kind === 'languageModel' && options.latentAttention) {
+    const { contentHeadSize, rotaryHeadSize, valueHeadSize } = options.latentAttention;
+    return 2 * numHeads * (contentHeadSize + rotaryHeadSize + valueHeadSize);
+  }
   const products = positions === 'transformerXL' || positions === 'span' ? 3 : 2;
   return 2 * products * numHeads * (headSize ?? hiddenSize / numHeads);
 }

@@ -7,7 +7,7 @@ import { Attention, scaledDotProductAttention, type AttentionOptions } from './a
 import { evaluationContext, trainingContext } from './context.js';
 import { normal } from './initializers.js';
 import { nameParameters } from './module.js';
-import { rotaryTables } from './positions.js';
+import { rotaryTables } from './rotary.js';
 
 interface Sizes {
   readonly batch: number;

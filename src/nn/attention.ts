@@ -9,6 +9,8 @@ import {
   constant,
   customGradient,
   matmul,
+  maximum,
+  minimum,
   multiply,
   reshape,
   slice,
@@ -19,10 +21,10 @@ import {
   transpose,
   type Tensor,
 } from '../graph/index.js';
-import { dropout, Linear } from './layers.js';
+import { dropout, Linear, RMSNorm } from './layers.js';
 import { cachedAttention } from './cached-attention.js';
 import { Module } from './module.js';
-import { rotate, type RotaryPositions } from './positions.js';
+import { rotate, type RotaryPositions } from './rotary.js';
 import type { Initializer } from './initializers.js';
 import type { TraceContext } from './context.js';
 
@@ -141,6 +143,14 @@ export interface AttentionSizes {
   readonly bias?: boolean;
   /** A bias on the output projection; as `bias` when absent. */
   readonly outputBias?: boolean;
+  /**
+   * Norms of queries and keys before they are rotated: over each head's features (`head`, Qwen3), or over those of all
+   * heads together (`all`, OLMoE).
+   */
+  readonly queryKeyNorm?:
+    { readonly over: 'head' | 'all'; readonly epsilon?: number | undefined } | undefined;
+  /** Queries, keys and values are cut off at ± this (DBRX, OLMoE's `clip_qkv`). */
+  readonly clip?: number | undefined;
 }
 
 /** What one call of {@link Attention.forward} may use. */
@@ -220,6 +230,8 @@ export class Attention extends Module implements AttentionLayer {
   readonly key: Linear;
   readonly value: Linear;
   readonly output: Linear;
+  readonly queryNorm: RMSNorm | undefined;
+  readonly keyNorm: RMSNorm | undefined;
 
   constructor(
     private readonly sizes: AttentionSizes,
@@ -235,6 +247,11 @@ export class Attention extends Module implements AttentionLayer {
     this.key = new Linear(hiddenSize, numKeyValueHeads * headSize, weight, { bias });
     this.value = new Linear(hiddenSize, numKeyValueHeads * headSize, weight, { bias });
     this.output = new Linear(numHeads * headSize, hiddenSize, outputWeight, { bias: outputBias });
+    const norm = sizes.queryKeyNorm;
+    const createNorm = (heads: number): RMSNorm | undefined =>
+      norm && new RMSNorm(norm.over === 'head' ? headSize : heads * headSize, norm.epsilon);
+    this.queryNorm = createNorm(numHeads);
+    this.keyNorm = createNorm(numKeyValueHeads);
   }
 
   /** `[batch, time, hiddenSize]` → the same shape */
@@ -263,8 +280,8 @@ export class Attention extends Module implements AttentionLayer {
   keysAndValues(x: Tensor, rotary?: RotaryPositions): { readonly key: Tensor; readonly value: Tensor } {
     const { numKeyValueHeads } = this.sizes;
     return {
-      key: rotate(splitHeads(this.key.forward(x), numKeyValueHeads), rotary),
-      value: splitHeads(this.value.forward(x), numKeyValueHeads),
+      key: rotate(this.heads(this.key.forward(x), numKeyValueHeads, this.keyNorm), rotary),
+      value: splitHeads(this.clipped(this.value.forward(x)), numKeyValueHeads),
     };
   }
 
@@ -286,7 +303,20 @@ export class Attention extends Module implements AttentionLayer {
   }
 
   private queries(x: Tensor, rotary: RotaryPositions | undefined): Tensor {
-    return rotate(splitHeads(this.query.forward(x), this.sizes.numHeads), rotary);
+    return rotate(this.heads(this.query.forward(x), this.sizes.numHeads, this.queryNorm), rotary);
+  }
+
+  /** Heads of queries or keys, normalised and cut off as the sizes say. */
+  private heads(projected: Tensor, count: number, norm: RMSNorm | undefined): Tensor {
+    const overHeads = norm && this.sizes.queryKeyNorm?.over === 'head';
+    const normed = norm && !overHeads ? norm.forward(projected) : projected;
+    const heads = splitHeads(this.clipped(normed), count);
+    return overHeads ? norm.forward(heads) : heads;
+  }
+
+  private clipped(x: Tensor): Tensor {
+    const { clip } = this.sizes;
+    return clip === undefined ? x : maximum(minimum(x, clip), -clip);
   }
 }
 

@@ -13,13 +13,8 @@ export {
   type TraceContext,
 } from './context.js';
 export { applyWeight, dropout, Embedding, LayerNorm, Linear, RMSNorm } from './layers.js';
-export {
-  RelativePositionBias,
-  relativeBucket,
-  rotaryTables,
-  rotate,
-  type RotaryPositions,
-} from './positions.js';
+export { RelativePositionBias, relativeBucket } from './positions.js';
+export { rotaryTables, scoreFactor } from './rotary.js';
 export { sinusoids } from './sinusoid.js';
 export {
   Attention,
@@ -33,6 +28,7 @@ export {
   type CacheSizes,
 } from './attention.js';
 export { sinusoidTable, TransformerXLAttention } from './transformer-xl-attention.js';
+export { LatentAttention, type LatentAttentionSizes } from './latent-attention.js';
 export { SpanAttention, SpanPositions } from './span-attention.js';
 export { crossEntropy, maskedMean } from './loss.js';
 export { ParameterArena, startParameter } from './arena.js';

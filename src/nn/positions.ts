@@ -1,5 +1,5 @@
 /**
- * Position information for attention: rotary tables and T5's relative bias.
+ * T5's relative positions.
  * @module
  */
 import {
@@ -11,48 +11,12 @@ import {
   minimum,
   range,
   reshape,
-  rotatePairs,
   subtract,
   transpose,
-  type DType,
-  type RotationOptions,
   type Tensor,
 } from '../graph/index.js';
 import { Module, Parameter } from './module.js';
 import type { Initializer } from './initializers.js';
-
-/**
- * Tables for `rotatePairs`: angle of position t and pair i is t · base^(−2i / headSize) radians.
- *
- * @returns cosine and sine, each `[time, headSize / 2]`.
- * @throws RangeError if headSize is odd.
- */
-export function rotaryTables(
-  time: number,
-  headSize: number,
-  dtype: DType,
-  base = 10_000,
-): { cosine: Tensor; sine: Tensor } {
-  if (headSize % 2 !== 0) throw new RangeError(`rotary positions need an even head size, not ${headSize}`);
-  const half = headSize / 2;
-  const angles = Float64Array.from({ length: time * half }, (_, at) => {
-    const position = Math.floor(at / half);
-    return position * Math.pow(base, (-2 * (at % half)) / headSize);
-  });
-  const table = (f: (angle: number) => number): Tensor => constant(dtype, [time, half], angles.map(f));
-  return { cosine: table(Math.cos), sine: table(Math.sin) };
-}
-
-/** Tables of rotary positions and, where tokens do not stand at 0 … time − 1, which rows are theirs. */
-export interface RotaryPositions extends RotationOptions {
-  readonly cosine: Tensor;
-  readonly sine: Tensor;
-}
-
-/** Rotates queries or keys `[batch, heads, time, headSize]`; leaves them where there are no rotary positions. */
-export function rotate(x: Tensor, rotary: RotaryPositions | undefined): Tensor {
-  return rotary ? rotatePairs(x, rotary.cosine, rotary.sine, rotary) : x;
-}
 
 /**
  * Bucket of the relative position `key − query` (T5; switch_transformers in Hugging Face).

@@ -65,6 +65,6 @@ export interface Architecture {
    * @throws UnfitModelError naming a parameter that the architecture has no tensor for.
    */
   tensors(options: ModelOptions, choice: TensorChoice): readonly TensorMapping[];
-  /** Whether a tensor carries no weights and may be left unread. */
-  ignores?(tensor: string): boolean;
+  /** Whether a tensor is no part of the model, such as a table that follows from the configuration. */
+  ignores?(tensor: string, options: ModelOptions, present: ReadonlySet<string>): boolean;
 }

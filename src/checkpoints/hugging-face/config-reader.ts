@@ -55,7 +55,12 @@ export class ConfigReader {
   /** Value of a key, or undefined where it is absent or null. */
   value(key: string): JsonValue | undefined {
     this.known.add(key);
-    return Object.hasOwn(this.config, key) ? (this.config[key] ?? undefined) : undefined;
+    return this.has(key) ? (this.config[key] ?? undefined) : undefined;
+  }
+
+  /** Whether a key is there, be it with null. */
+  has(key: string): boolean {
+    return Object.hasOwn(this.config, key);
   }
 
   /** A whole number above 0. Without a fallback the key must be there. */
@@ -85,6 +90,11 @@ export class ConfigReader {
   /** A finite number. */
   number(key: string, fallback: number): number {
     return this.optionalNumber(key) ?? fallback;
+  }
+
+  /** A finite number that must be there. */
+  requiredNumber(key: string): number {
+    return this.optionalNumber(key) ?? this.missing(key);
   }
 
   /** True or false. */
@@ -136,6 +146,10 @@ export class ConfigReader {
    * @param of what has no such key.
    */
   finish(of: string): void {
+    if (this.value('quantization_config') !== undefined)
+      this.refuse(
+        'quantization_config: quantised weights are not read; save the checkpoint in bfloat16 first',
+      );
     const unread = Object.keys(this.config).filter(
       (key) => !this.known.has(key) && !harmless.has(key) && this.config[key] !== null,
     );

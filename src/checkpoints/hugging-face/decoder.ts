@@ -29,6 +29,8 @@ export interface DecoderDefaults {
   readonly theta?: number;
   readonly normEpsilon?: number;
   readonly contextLength?: number;
+  /** As many as queries have when absent. */
+  readonly numKeyValueHeads?: number;
 }
 
 /** Reads the keys that all decoders have. What a family has besides is added by it. */
@@ -43,7 +45,10 @@ export function readDecoder(config: ConfigReader, defaults: DecoderDefaults = {}
     hiddenSize: config.size('hidden_size'),
     numLayers: config.size('num_hidden_layers'),
     numHeads: config.size('num_attention_heads'),
-    numKeyValueHeads: config.optionalSize('num_key_value_heads'),
+    // A key that is absent has the family's own default; null is as many as queries have.
+    numKeyValueHeads:
+      config.optionalSize('num_key_value_heads') ??
+      (config.has('num_key_value_heads') ? undefined : defaults.numKeyValueHeads),
     headSize: config.optionalSize('head_dim'),
     intermediateSize: config.size('intermediate_size'),
     activation: config.choice('hidden_act', gatedActivations, 'silu'),
@@ -56,6 +61,39 @@ export function readDecoder(config: ConfigReader, defaults: DecoderDefaults = {}
     attentionDropout,
   };
 }
+
+/** Refuses a window of attention that hides tokens of a text that is short enough for the model. */
+export function refuseSlidingWindow(
+  config: ConfigReader,
+  { contextLength }: DecoderInput,
+  isUsed = true,
+): void {
+  const window = config.optionalSize('sliding_window');
+  if (isUsed && window !== undefined && window < contextLength)
+    config.refuse(
+      `sliding_window ${window} hides tokens of a text of ${contextLength}, which is not supported`,
+    );
+}
+
+/** The same for the Qwen families, which have a switch for it and name the kind of every layer. */
+export function refuseQwenWindow(config: ConfigReader, decoder: DecoderInput): void {
+  refuseSlidingWindow(config, decoder, config.boolean('use_sliding_window', false));
+  config.ignore('max_window_layers');
+  const kinds = config.value('layer_types') ?? [];
+  if (!Array.isArray(kinds) || kinds.some((kind) => kind !== 'full_attention'))
+    config.refuse('layer_types has others than full_attention, which is not supported');
+}
+
+/** Which projections of attention have biases. */
+export function attentionBiasOf({ bias, attentionBias }: LanguageModelOptions): 'all' | 'inputs' | 'none' {
+  return attentionBias ?? (bias ? 'all' : 'none');
+}
+
+/** The router of `mlp`, as all families but Mixtral name it. */
+export const mlpRouter: TensorNames['rules'][number] = [
+  /^blocks\.(\d+)\.feedForward\.router\.classifier\./,
+  'model.layers.$1.mlp.gate.',
+];
 
 /** Checks options that were read, and fills their defaults. */
 export function finishDecoder(

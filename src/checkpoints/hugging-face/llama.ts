@@ -4,6 +4,7 @@
  */
 import type { Architecture } from './architecture.js';
 import {
+  attentionBiasOf,
   decoderNames,
   finishDecoder,
   isRotaryTable,
@@ -27,11 +28,10 @@ export const llama: Architecture = {
   },
   writeConfig(options) {
     const decoder = languageModelOnly(options);
-    const { bias, attentionBias = bias ? 'all' : 'none', feedForwardBias = bias } = decoder;
     return {
       ...writeDecoder(decoder),
-      attention_bias: attentionBias === 'all',
-      mlp_bias: feedForwardBias,
+      attention_bias: attentionBiasOf(decoder) === 'all',
+      mlp_bias: decoder.feedForwardBias ?? decoder.bias,
     };
   },
   tensors: (options, choice) => nameTensors(options, decoderNames(languageModelOnly(options)), choice),

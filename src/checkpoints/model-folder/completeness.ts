@@ -46,7 +46,10 @@ export function checkTensors(
     const { aliases: _, ...bare } = entry;
     return { ...bare, tensor: names[0], ...(names.length > 1 ? { aliases: names.slice(1) } : {}) };
   });
-  const extra = [...tensors.keys()].filter((name) => !used.has(name) && !architecture.ignores?.(name));
+  const present = new Set(tensors.keys());
+  const extra = [...present].filter(
+    (name) => !used.has(name) && !architecture.ignores?.(name, options, present),
+  );
   const problems = [
     ...(missing.length > 0 ? [`missing ${list(missing)}`] : []),
     ...(extra.length > 0 ? [`not expected ${list(extra)}`] : []),

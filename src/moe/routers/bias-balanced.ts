@@ -12,6 +12,7 @@ import {
   multiply,
   sigmoid,
   softmax,
+  stopGradient,
   sum,
   topK as largest,
   type Tensor,
@@ -24,6 +25,7 @@ import { coefficient } from '../options.js';
 import type { Router, RouterModule, Routing } from '../router.js';
 import { classifierInitializer, type SparseLayerSizes } from '../sizes.js';
 import { ClassifierRouter } from './classifier-router.js';
+import { checkGroups, groupsSchema, limitToGroups, type ExpertGroups } from './group-limit.js';
 
 /** Settings of {@link BiasBalancedRouter}. */
 export interface BiasBalancedOptions {
@@ -36,6 +38,8 @@ export interface BiasBalancedOptions {
   readonly normalizeGates?: boolean | undefined;
   /** Multiplies every weight; 2.5 in DeepSeek-V3. */
   readonly scale?: number;
+  /** Limits a token to the experts of a few groups. */
+  readonly groups?: ExpertGroups | undefined;
   /** u: how far a bias moves after each update of the weights. */
   readonly updateSpeed?: number;
   /** α of the balance loss of each sequence; 1e-4 in DeepSeek-V3. */
@@ -56,14 +60,16 @@ export class BiasBalancedRouter extends ClassifierRouter implements Router {
     initializer: Initializer,
   ) {
     super(options, initializer);
+    if (options.groups) checkGroups(options.groups, options);
     this.loadBias = new Parameter([options.numExperts], zeros, false, { trainable: false });
   }
 
   route(hidden: Tensor, context: FeedForwardContext): Routing {
-    const { topK, score = 'sigmoid', normalizeGates = score === 'sigmoid', scale = 1 } = this.options;
+    const { topK, groups, score = 'sigmoid', normalizeGates = score === 'sigmoid', scale = 1 } = this.options;
     const logits = this.classifier.forward(hidden);
     const scores = score === 'sigmoid' ? sigmoid(logits) : softmax(logits);
-    const { indices: experts } = largest(add(scores, this.loadBias.tensor), topK);
+    const biased = add(scores, this.loadBias.tensor);
+    const { indices: experts } = largest(groups ? limitToGroups(stopGradient(biased), groups) : biased, topK);
     const chosen = gatherElements(scores, experts);
     const gates = normalizeGates ? divide(chosen, add(sum(chosen, 1, true), 1e-9)) : chosen;
     const probabilities = score === 'sigmoid' ? divide(scores, add(sum(scores, 1, true), 1e-20)) : scores;
@@ -111,6 +117,7 @@ const schema = z.strictObject({
   /** Whether the chosen scores are divided by their sum; by default with `sigmoid` only. */
   normalizeGates: z.boolean().optional(),
   scale: z.number().positive().default(1),
+  groups: groupsSchema('topTwo'),
   updateSpeed: z.number().min(0).default(1e-3),
   sequenceBalanceCoefficient: coefficient.default(0),
   ...classifierInitializer.options,

@@ -25,6 +25,7 @@ import { balanceForm, coefficient, group, rate } from '../options.js';
 import type { Router, RouterModule, Routing } from '../router.js';
 import { classifierInitializer, type SparseLayerSizes } from '../sizes.js';
 import { ClassifierRouter } from './classifier-router.js';
+import { checkGroups, groupsSchema, limitToGroups, type ExpertGroups } from './group-limit.js';
 
 /** Settings of {@link SoftmaxTopKRouter}. */
 export interface SoftmaxTopKOptions {
@@ -33,6 +34,10 @@ export interface SoftmaxTopKOptions {
   readonly topK: number;
   /** Divide the chosen probabilities by their sum. Switch does not: its gate is the raw probability. */
   readonly normalizeGates?: boolean;
+  /** Multiplies every gate; DeepSeek-V2's `routed_scaling_factor`. */
+  readonly scale?: number | undefined;
+  /** Limits a token to the experts of a few groups (DeepSeek-V2). */
+  readonly groups?: ExpertGroups | undefined;
   /** Add a bias to the logits, as the Omni-router does; Switch has none. */
   readonly bias?: boolean;
   /** σ of Gaussian noise on the logits in training (a port of Omni-router; arXiv 2507.05724). */
@@ -68,17 +73,26 @@ export class SoftmaxTopKRouter extends ClassifierRouter implements Router {
     biasInitializer: Initializer = zeros,
   ) {
     super(options, initializer, options.bias ? biasInitializer : undefined);
+    if (options.groups) checkGroups(options.groups, options);
   }
 
   route(hidden: Tensor, context: FeedForwardContext): Routing {
-    const { topK, normalizeGates = false } = this.options;
+    const { normalizeGates = false, scale = 1 } = this.options;
     const seen = this.dropInput(this.addJitter(hidden, context), context);
     const logits = this.addNoise(this.classifier.forward(seen), context);
     const probabilities = softmax(logits);
     const { values, indices: experts } =
-      this.sample(logits, probabilities, context) ?? largest(probabilities, topK);
-    const gates = normalizeGates ? divide(values, add(sum(values, 1, true), 1e-9)) : values;
+      this.sample(logits, probabilities, context) ?? this.choose(probabilities);
+    const shares = normalizeGates ? divide(values, add(sum(values, 1, true), 1e-9)) : values;
+    const gates = scale === 1 ? shares : multiply(shares, scale);
     return { experts, gates, probabilities, losses: this.losses(logits, probabilities, experts, context) };
+  }
+
+  private choose(probabilities: Tensor): { values: Tensor; indices: Tensor } {
+    const { topK, groups } = this.options;
+    if (!groups) return largest(probabilities, topK);
+    const { indices } = largest(limitToGroups(stopGradient(probabilities), groups), topK);
+    return { values: gatherElements(probabilities, indices), indices };
   }
 
   /** Gumbel noise: the largest of `logits − ln(−ln u)` are draws from the softmax. */
@@ -87,12 +101,13 @@ export class SoftmaxTopKRouter extends ClassifierRouter implements Router {
     probabilities: Tensor,
     context: FeedForwardContext,
   ): { values: Tensor; indices: Tensor } | undefined {
-    const { topK, exploration = 'argmax' } = this.options;
+    const { topK, groups, exploration = 'argmax' } = this.options;
     if (!context.training || exploration === 'argmax') return undefined;
     const site = `${context.site}.routerSample`;
     const uniform = context.noise.request(site, 'uniform', logits.dtype, logits.shape as number[]);
     const gumbel = negate(log(negate(log(maximum(uniform, 1e-30)))));
-    const { indices } = largest(add(stopGradient(logits), gumbel), topK);
+    const drawn = add(stopGradient(logits), gumbel);
+    const { indices } = largest(groups ? limitToGroups(drawn, groups) : drawn, topK);
     return { values: gatherElements(probabilities, indices), indices };
   }
 
@@ -152,6 +167,9 @@ export class SoftmaxTopKRouter extends ClassifierRouter implements Router {
 const schema = z.strictObject({
   kind: z.literal('softmax'),
   normalizeGates: z.boolean().default(false),
+  /** 1 when absent. */
+  scale: z.number().positive().optional(),
+  groups: groupsSchema('largest'),
   bias: z.boolean().default(false),
   jitter: rate.default(0),
   logitNoise: z.number().min(0).default(0),

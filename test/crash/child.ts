@@ -79,7 +79,13 @@ export const node = (name: string, args: readonly (string | number)[], options?:
 
 /** @throws Error unless `dist/` holds what `src/` says: a stale build would test yesterday's code. */
 export function requireBuild(): void {
-  for (const room of ['checkpoints', 'checkpoints/safetensors', 'checkpoints/tensors', 'train']) {
+  for (const room of [
+    'checkpoints',
+    'checkpoints/safetensors',
+    'checkpoints/tensors',
+    'train',
+    'compress/folder',
+  ]) {
     for (const name of readdirSync(join(root, 'src', room))) {
       if (!name.endsWith('.ts') || /\.(test|case)\.ts$/.test(name)) continue;
       const source = join(root, 'src', room, name);

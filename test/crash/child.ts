@@ -83,6 +83,7 @@ export function requireBuild(): void {
     'checkpoints',
     'checkpoints/safetensors',
     'checkpoints/tensors',
+    'checkpoints/onnx',
     'train',
     'compress/folder',
   ]) {

@@ -150,7 +150,8 @@ function modelOf(model: z.output<typeof modelSchema>): PieceModel {
       longestWord: model.max_input_chars_per_word,
     });
   }
-  const size = 1 + Math.max(...ids.values());
+  let size = 0;
+  for (const number of ids.values()) size = Math.max(size, number + 1);
   const ranks = new Map<number, number>();
   const merged = model.merges.map((merge, rank) => {
     const parts = typeof merge === 'string' ? merge.split(' ') : merge;

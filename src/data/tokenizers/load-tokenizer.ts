@@ -2,7 +2,7 @@
  * Reads a `tokenizer.json`.
  * @module
  */
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { z } from 'zod';
 import { byteCharacters } from './byte-alphabet.js';
@@ -39,6 +39,9 @@ const bytePairModelSchema = z.looseObject({
   vocab: z.record(z.string(), z.int().nonnegative()),
   merges: z.array(mergeSchema),
 });
+
+/** Bytes of the largest file that is read, twice the largest known: ten million tokens would take gigabytes as objects. */
+const MAX_BYTES = 64_000_000;
 
 /** Names of special tokens, most usual first; GPT-2 begins and ends a text with the same token. */
 const usualNames: Record<keyof SpecialTokens, readonly string[]> = {
@@ -80,6 +83,7 @@ export function loadTokenizer(path: string): Tokenizer {
     throw new Error(`${path}: ${(error as Error).message}`, { cause: error });
   }
   if (known) return known;
+  if (isBpe) checkMerges(file.model, path);
   try {
     return new HuggingFaceTokenizer(json as Record<string, unknown>, special);
   } catch (error) {
@@ -89,7 +93,24 @@ export function loadTokenizer(path: string): Tokenizer {
   }
 }
 
+/** The library takes a merge of tokens that do not exist, and fails on the first text that has them. */
+function checkMerges(json: File['model'], path: string): void {
+  const parsed = bytePairModelSchema.safeParse(json);
+  if (!parsed.success) throw invalid(path, parsed.error, 'model');
+  const { vocab, merges, continuing_subword_prefix: prefix } = parsed.data;
+  const skipped = typeof prefix === 'string' ? prefix.length : 0;
+  merges.forEach((merge, index) => {
+    const [left, right] = (typeof merge === 'string' ? merge.split(' ') : merge) as [string, string];
+    const missing = [left, right, left + right.slice(skipped)].find((token) => !Object.hasOwn(vocab, token));
+    if (missing !== undefined)
+      throw new Error(`${path}: model.merges.${index}: ${JSON.stringify(missing)} is not in the vocabulary`);
+  });
+}
+
 function readFile(path: string): unknown {
+  const bytes = statSync(path, { throwIfNoEntry: false })?.size ?? 0;
+  if (bytes > MAX_BYTES)
+    throw new Error(`${path} has ${bytes} bytes; of a tokenizer at most ${MAX_BYTES} are read`);
   return isForeignVocabulary(path) && existsSync(path) ? convertTokenizer(path) : readJson(path);
 }
 

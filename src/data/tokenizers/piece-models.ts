@@ -23,7 +23,8 @@ export interface WordPieceVocabulary {
  * is unknown where none fits.
  */
 export function wordPiece({ ids, unknown, continuingPrefix, longestWord }: WordPieceVocabulary): PieceModel {
-  const longest = Math.max(...Array.from(ids.keys(), (piece) => piece.length));
+  let longest = 0;
+  for (const piece of ids.keys()) longest = Math.max(longest, piece.length);
   return (word) => {
     if (word.length > longestWord && [...word].length > longestWord) return [unknown];
     const out: number[] = [];

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import * as fc from 'fast-check';
@@ -309,6 +309,65 @@ describe('loading', () => {
       expect((error as Error).message).toContain(path);
     }
   });
+
+  const split = (pattern: string): object => ({
+    type: 'Sequence',
+    pretokenizers: [
+      { type: 'Split', pattern: { Regex: pattern }, behavior: 'Isolated', invert: false },
+      { type: 'ByteLevel', add_prefix_space: false, use_regex: false },
+    ],
+  });
+
+  it('22 a catastrophic regular expression is cut off, on a text that it never gets through', () => {
+    const stranger = { ...file, pre_tokenizer: split('(?:a+)+$') };
+    const tokenizer = new HuggingFaceTokenizer(stranger, {}, 200);
+    const started = performance.now();
+    expect(() => tokenizer.encode(`${'a'.repeat(60)}b`)).toThrow(
+      /^a text of 61 characters took more than 204 ms; a pattern of the tokenizer may be catastrophic: "\(\?:a\+\)\+\$"$/,
+    );
+    expect(performance.now() - started).toBeLessThan(10_000);
+    // Afterwards it works as before.
+    expect(tokenizer.decode(tokenizer.encode('bab'))).toBe('bab');
+    const normal = { ...file, normalizer: { type: 'Replace', pattern: { Regex: '(?:a+)+$' }, content: 'x' } };
+    expect(() => new HuggingFaceTokenizer(normal, {}, 100).encode(`${'a'.repeat(60)}b`)).toThrow(
+      'catastrophic',
+    );
+  });
+
+  it('22 merges of unknown tokens are refused, also where the library runs the file', () => {
+    const model = { ...file.model, merges: [...file.model.merges, 'a qqq'] };
+    const path = write('library-merge.json', { ...file, model, pre_tokenizer: split('\\p{N}') });
+    expect(() => loadTokenizer(path)).toThrow(
+      `${path}: model.merges.${file.model.merges.length}: "qqq" is not in the vocabulary`,
+    );
+    const sound = write('library.json', { ...file, pre_tokenizer: split('\\p{N}') });
+    expect(loadTokenizer(sound)).toBeInstanceOf(HuggingFaceTokenizer);
+  });
+
+  it('22 ten million tokens are refused before they are read', () => {
+    const path = join(folder, 'ten-million.json');
+    // The shortest that such a vocabulary can be: four characters, seven digits and four signs a token.
+    writeFileSync(path, '{"model":{"type":"BPE","vocab":{');
+    truncateSync(path, 15 * 10_000_000);
+    const before = process.memoryUsage();
+    expect(() => loadTokenizer(path)).toThrow(
+      /^.*has 150000000 bytes; of a tokenizer at most 64000000 are read$/,
+    );
+    const after = process.memoryUsage();
+    expect(after.heapUsed + after.external - before.heapUsed - before.external).toBeLessThan(10e6);
+    rmSync(path);
+  });
+
+  it('as many tokens as the largest vocabularies have are read', () => {
+    const tokens = Array.from({ length: 150_000 }, (_, i) => [`▁t${i}`, -i / 1000]);
+    const model = { type: 'Unigram', unk_id: 0, vocab: tokens };
+    const empty = { added_tokens: [], normalizer: null, post_processor: null, decoder: null };
+    for (const pre_tokenizer of [{ type: 'Metaspace', replacement: '▁' }, { type: 'WhitespaceSplit' }]) {
+      const loaded = loadTokenizer(write('large.json', { ...empty, pre_tokenizer, model }));
+      expect(loaded.vocabSize).toBe(150_000);
+    }
+  });
+
   it('names a missing file and a folder', () => {
     expect(() => loadTokenizer(join(folder, 'none.json'))).toThrow('none.json: there is no such file');
     expect(() => loadTokenizer(folder)).toThrow('it is a folder; name the tokenizer.json in it');

@@ -6,7 +6,7 @@ import {
   type ColumnBlock,
   type DesignRole,
 } from '../../src/checkpoints/index.js';
-import type { LayerExperts } from '../../src/compress/index.js';
+import type { LayerCalibration, LayerExperts } from '../../src/compress/index.js';
 import { fillNormal, RandomStream, streamKey } from '../../src/nn/index.js';
 
 /** What {@link makeExperts} makes. */
@@ -83,4 +83,51 @@ export function randomOrder(length: number, key: number): Int32Array {
     [order[i], order[j]] = [order[j], order[i]];
   }
   return order;
+}
+
+/** What an expert gives for a few inputs, in plain loops: ReLU, or SiLU times up where gated. */
+export function expertOutputs(design: Float32Array, { blocks, hiddenSize }: LayerExperts): number[] {
+  const width = designWidth(blocks);
+  const starts = new Map<DesignRole, number>();
+  let begin = 0;
+  for (const block of blocks) {
+    starts.set(block.role, begin);
+    begin += block.width;
+  }
+  const inputs = [1, 2, 3].map((k) => Array.from({ length: hiddenSize }, (_, i) => Math.sin(k * (i + 1))));
+  return inputs.flatMap((x) => {
+    const out = new Array<number>(hiddenSize).fill(0);
+    for (let row = 0; row < design.length / width; row++) {
+      const at = (role: DesignRole, i: number): number => design[row * width + starts.get(role)! + i];
+      const project = (role: 'gate' | 'up', bias: 'gateBias' | 'upBias'): number =>
+        x.reduce((sum, value, i) => sum + value * at(role, i), starts.has(bias) ? at(bias, 0) : 0);
+      const up = project('up', 'upBias');
+      const gate = starts.has('gate') ? project('gate', 'gateBias') : undefined;
+      const inner = gate === undefined ? Math.max(0, up) : (gate / (1 + Math.exp(-gate))) * up;
+      for (let i = 0; i < hiddenSize; i++) out[i] += inner * at('down', i);
+    }
+    return out;
+  });
+}
+
+/** Statistics of a text that no model read: expert i gets i + 1 tokens. */
+export function randomCalibration({
+  numExperts,
+  hiddenSize,
+  intermediateSize,
+}: LayerExperts): LayerCalibration {
+  const lengths = (size: number, expert: number): Float32Array => {
+    const numbers = new Float32Array(size);
+    fillNormal(streamKey('lengths', size, expert), numbers);
+    return numbers.map((value) => Math.abs(value) + 0.1);
+  };
+  const routerLogits = new Float32Array(40 * numExperts);
+  fillNormal(streamKey('logits'), routerLogits);
+  const experts = Array.from({ length: numExperts }, (_, expert) => expert);
+  return {
+    tokensOf: experts.map((expert) => expert + 1),
+    inputNorms: experts.map((expert) => lengths(hiddenSize, expert)),
+    hiddenNorms: experts.map((expert) => lengths(intermediateSize, expert)),
+    routerLogits,
+  };
 }

@@ -6,10 +6,31 @@
 import { createKind, kindUnion } from '../../moe/index.js';
 import type { z } from 'zod';
 import type { CompressionMethod } from '../method.js';
+import { direct } from './direct.js';
+import { FiniteWeights } from './finite-weights.js';
+import { expertDropping } from './expert-dropping.js';
+import { average } from './merging/average.js';
+import { gitRebasinMerge } from './merging/git-rebasin.js';
+import { mSmoe } from './merging/m-smoe.js';
+import { meo } from './merging/meo.js';
+import { mlpFusion } from './mlp-fusion.js';
 import { resmoe } from './resmoe.js';
+import { structuredPruning } from './structured-pruning.js';
+import { wanda } from './wanda.js';
 
 /** All compression methods. */
-export const methodKinds = [resmoe] as const;
+export const methodKinds = [
+  resmoe,
+  direct,
+  structuredPruning,
+  wanda,
+  expertDropping,
+  average,
+  gitRebasinMerge,
+  mSmoe,
+  meo,
+  mlpFusion,
+] as const;
 
 /** Options of compression methods by `kind`. */
 export const methodSchema = kindUnion(methodKinds);
@@ -24,5 +45,5 @@ export type MethodOptions = z.output<typeof methodSchema>;
  * const { layer, report } = await method.compress(experts, { budget: { perExpert: 0.25 } });
  */
 export function createMethod(options: MethodOptions): CompressionMethod {
-  return createKind(methodKinds, options, undefined);
+  return new FiniteWeights(createKind(methodKinds, options, undefined));
 }

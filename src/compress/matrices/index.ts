@@ -3,11 +3,13 @@
  * @module
  */
 import type { MatrixCompressor, Scope } from '../matrix-compressor.js';
+import { TruncatedSvd } from './truncated-svd.js';
 import { UnstructuredPruning } from './unstructured-pruning.js';
 
 /** All matrix compressors. */
 export const matrixCompressors = {
   up: (scope: Scope): MatrixCompressor => new UnstructuredPruning(scope),
+  svd: (scope: Scope): MatrixCompressor => new TruncatedSvd(scope),
 } as const;
 
 /** A key of {@link matrixCompressors}. */

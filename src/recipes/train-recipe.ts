@@ -10,6 +10,8 @@ import type { JsonObject } from '../checkpoints/index.js';
 import { createModel, type ModelOptions } from '../models/index.js';
 import {
   assertNoRun,
+  copyFromTeacher,
+  fingerprintOf,
   Interruption,
   loadModel,
   readRecipe,
@@ -19,6 +21,7 @@ import {
   runTraining,
   saveModelConfig,
   Trainer,
+  type TeacherModel,
   type TrainingListener,
   type TrainingResult,
 } from '../train/index.js';
@@ -67,18 +70,28 @@ export async function trainRecipe(recipe: Recipe, options: TrainRecipeOptions): 
   const data = await openRecipeData(recipe, { cacheFolder });
   try {
     const model = createModel(modelOptions(recipe, data.tokenizer));
+    const teacher = await openTeacher(recipe, data.tokenizer);
     const trainer = await Trainer.create({
       model,
       data,
       options: recipe.train,
       seed: recipe.seed,
       padded: hasPadding(recipe),
+      teacher,
     });
     try {
       if (from !== undefined && !resume)
         for (const line of await startFrom(from, trainer, data.tokenizer, recipe.model.kind))
           listener.onWarning?.(line);
-      const environment = { ...versions(), data: data.provenance, ...(from === undefined ? {} : { from }) };
+      const isTaught = teacher !== undefined && recipe.train.distillation?.initialize === true;
+      if (isTaught && from === undefined && !resume)
+        copyFromTeacher(trainer.weights.all, trainer.shapes, teacher);
+      const environment = {
+        ...versions(),
+        data: data.provenance,
+        ...(from === undefined ? {} : { from }),
+        ...(teacher ? { teacher: fingerprintOf(teacher) } : {}),
+      };
       const complete = { ...recipe, environment };
       const store = { checkpoints: { keepLast: recipe.train.checkpoint.keep, ...keepBest(recipe) } };
       const run = resume
@@ -92,7 +105,7 @@ export async function trainRecipe(recipe: Recipe, options: TrainRecipeOptions): 
             ...(await resumeTraining(trainer, run)),
           ];
           for (const line of notes) listener.onWarning?.(line);
-        } else if (from !== undefined) {
+        } else if (from !== undefined || isTaught) {
           await saveStart(trainer, run);
         }
         await saveModelConfig(join(folder, 'model'), model.options, data.tokenizer);
@@ -198,6 +211,24 @@ async function startFrom(
     if (theirs) values.set(theirs);
   }
   return warnings;
+}
+
+/** The teacher that a recipe names, which must speak of the same things as the student. */
+async function openTeacher(
+  { train: { distillation }, model: { kind } }: Recipe,
+  tokenizer: Tokenizer,
+): Promise<TeacherModel | undefined> {
+  if (distillation === null) return undefined;
+  const { model, weights, tokenizer: theirs } = await loadModel(distillation.teacher);
+  const refuse = (why: string): never => {
+    throw new RecipeError(`train.distillation.teacher ${distillation.teacher} ${why}`);
+  };
+  if (model.options.kind !== kind) return refuse(`is of kind ${model.options.kind}, not ${kind}`);
+  if (theirs?.fingerprint !== tokenizer.fingerprint)
+    return refuse(
+      'has another tokenizer than the recipe; name it in the recipe: "tokenizer": {"kind": "file", "path": "…/tokenizer.json"}',
+    );
+  return { model, weights };
 }
 
 /** Versions that decide the bits of a run. */

@@ -66,6 +66,20 @@ export const trainSchema = z.strictObject({
     .default(null),
   /** Parameters that keep their values: names in which * stands for anything, such as `blocks.0.*`. */
   freeze: z.array(z.string().min(1)).default([]),
+  /** Learn from a trained model as well as from the data; null learns from the data alone. */
+  distillation: z
+    .strictObject({
+      /** Folder of the teacher: a model of the same kind with the same vocabulary. */
+      teacher: z.string().min(1),
+      /** Share of the teacher's opinion in the task loss (Switch §4.2: 0.25). */
+      softWeight: z.number().min(0).max(1).default(0.25),
+      /** Divides both models' logits before they are compared. */
+      temperature: z.number().positive().default(1),
+      /** Start with the teacher's weights where names and shapes agree: all but experts and routers. */
+      initialize: z.boolean().default(true),
+    })
+    .nullable()
+    .default(null),
   /** Warn when experts die or one takes most tokens. */
   collapseWarning: z.boolean().default(true),
   device: z.enum(devices).default('cpu'),

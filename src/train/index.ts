@@ -7,6 +7,7 @@ export { CheckpointError, type CheckpointErrorCode } from './checkpoint-error.js
 export { CheckpointStore, type CheckpointInfo } from './checkpoint-store.js';
 export { CollapseDetector, type CollapseWarning } from './collapse.js';
 export { optimizerSchema, trainSchema, type TrainOptions } from './config.js';
+export { copyFromTeacher, fingerprintOf, type TeacherModel } from './distillation.js';
 export { Evaluator, type EvaluatedBatch, type EvaluationReport } from './evaluator.js';
 export { createWeights, matchesPattern, type Weights } from './freeze.js';
 export { Interruption } from './interruption.js';

@@ -17,6 +17,10 @@ export interface TracedObjective extends ModelReport {
   readonly taskLoss: Tensor;
   /** The same per target, 0 where it is ignored: `[targets]`. */
   readonly tokenLoss: Tensor;
+  /** `[targets, classes]` */
+  readonly logits: Tensor;
+  /** Float `[targets]`: 1 where something is predicted, 0 elsewhere. */
+  readonly counted: Tensor;
   /** Int32 `[targets]`: what the model holds to be most likely, where the evaluation asks for it. */
   readonly predictions?: Tensor;
   /** What {@link SegmentBuffers} take from one segment to the next; empty without a memory. */

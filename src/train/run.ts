@@ -200,10 +200,11 @@ function stepRecord(report: StepReport, routedLayers: readonly RoutedLayer[]): J
     gradientNorm,
     tokens,
     milliseconds: total,
+    // Models without routers have such losses too, where they learn from a teacher.
+    ...(loads.length === 0 && Object.keys(auxiliary).length === 0 ? {} : { auxiliary }),
     ...(loads.length === 0
       ? {}
       : {
-          auxiliary,
           dropped,
           routing: loads.map((load, i) => {
             const { name: layer, firstExpert } = routedLayers[i];

@@ -11,6 +11,7 @@ import { nameParameters, type Parameter, type ParameterArena } from '../nn/index
 import type { RuntimeOptions } from '../runtime/index.js';
 import { CollapseDetector, type CollapseState, type CollapseWarning } from './collapse.js';
 import type { TrainOptions } from './config.js';
+import { distilled, Teacher, type TeacherModel, type TeacherOptions } from './distillation.js';
 import { Evaluator, type EvaluationReport } from './evaluator.js';
 import { FlatPass, flatScalar, flatVector, SumOfSquares } from './flat-pass.js';
 import { createWeights, type Weights } from './freeze.js';
@@ -59,6 +60,8 @@ export interface TrainerParts {
   readonly seed: number;
   /** Whether training batches contain padding. */
   readonly padded: boolean;
+  /** Whom the model learns from, where `options.distillation` asks for it. */
+  readonly teacher?: TeacherModel | undefined;
 }
 
 /** Trains one model on one data set. */
@@ -82,16 +85,23 @@ export class Trainer {
     private readonly optimizer: Optimizer,
     private readonly norm: SumOfSquares,
     private readonly accumulation: { readonly total: ParameterArena; readonly pass: FlatPass } | undefined,
+    private readonly teacher: Teacher | undefined,
   ) {}
 
   /**
    * Compiles the step and starts the weights.
    * @throws DeviceError if the device is not available.
-   * @throws RangeError if the model has a memory and the batches do not go on where those before ended.
+   * @throws RangeError if the model has a memory and the batches do not go on where those before ended, or a teacher
+   *   does not fit.
    */
   static async create(parts: TrainerParts): Promise<Trainer> {
     const { model, data, options, seed, padded } = parts;
-    const objective = objectiveOf(model);
+    const shape = shapeOf(data.train);
+    const runtime = runtimeOptions(options);
+    const teacher = await createTeacher(parts, { shape, padded, runtime });
+    const plain = objectiveOf(model);
+    const { distillation } = options;
+    const objective = teacher && distillation ? distilled(plain, teacher, distillation) : plain;
     objective.requireContinuation(data.train, 'training batches');
     const parameters = nameParameters(model);
     // Weights, gradients and two moments; with accumulation a second set of gradients.
@@ -106,9 +116,9 @@ export class Trainer {
       gradients,
       weights.frozen,
       {
-        shape: shapeOf(data.train),
+        shape,
         padded,
-        runtime: runtimeOptions(options),
+        runtime,
         seed,
       },
     );
@@ -136,6 +146,7 @@ export class Trainer {
       optimizer,
       norm,
       accumulation,
+      teacher,
     );
   }
 
@@ -204,6 +215,7 @@ export class Trainer {
         batch.targets.reduce((count, target) => count + Number(target >= 0), 0) / batch.targets.length,
       );
       const fetched = performance.now();
+      await this.teacher?.run(batch);
       const number = this.step_ * options.accumulation + part;
       const restarts = 'restarts' in batch && batch.restarts;
       reports.push(await this.program.run(this.objective.feeds(batch), number, restarts));
@@ -311,7 +323,17 @@ export class Trainer {
     await this.optimizer.release();
     await this.norm.release();
     await this.accumulation?.pass.release();
+    await this.teacher?.release();
   }
+}
+
+async function createTeacher(
+  { teacher, options }: TrainerParts,
+  settings: TeacherOptions,
+): Promise<Teacher | undefined> {
+  if ((options.distillation === null) !== (teacher === undefined))
+    throw new RangeError('a teacher and train.distillation need each other');
+  return teacher && Teacher.create(teacher, settings);
 }
 
 /** Where the recipe wants programs to run. */

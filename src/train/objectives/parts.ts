@@ -21,7 +21,7 @@ export function joinLosses(
   logits: Tensor,
   targets: Tensor,
   losses: ModelReport['losses'],
-): Pick<TracedObjective, 'loss' | 'taskLoss' | 'tokenLoss'> {
+): Pick<TracedObjective, 'loss' | 'taskLoss' | 'tokenLoss' | 'logits' | 'counted'> {
   const counted = cast(greaterEqual(targets, 0), logits.dtype);
   const perToken = crossEntropy(logits, maximum(targets, 0));
   const taskLoss = maskedMean(perToken, counted);
@@ -30,5 +30,7 @@ export function joinLosses(
     loss: auxiliary ? add(taskLoss, auxiliary) : taskLoss,
     taskLoss,
     tokenLoss: multiply(perToken, counted),
+    logits,
+    counted,
   };
 }

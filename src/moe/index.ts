@@ -27,6 +27,7 @@ export {
   expertLoad,
   importanceLoss,
   loadLoss,
+  pooledBalanceLoss,
   routerZLoss,
   type BalanceForm,
   type NoisyDecision,

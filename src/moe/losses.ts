@@ -5,6 +5,7 @@
 import {
   add,
   cast,
+  concat,
   divide,
   erf,
   exp,
@@ -70,6 +71,39 @@ export function balanceLoss(
   if (!counts || groups === 1) return mean(ofGroups);
   // A sequence of nothing but padding has no balance to average in.
   return divide(sum(ofGroups), maximum(sum(minimum(counts, 1)), 1));
+}
+
+/**
+ * Balance of all layers in one: `N Σ_i F_i P_i`, where `F_i` counts how often a token of any layer chose expert i (so that
+ * all `F_i` add up to topK) and `P_i` is its mean probability over tokens and layers. Layers that lean to different
+ * experts even each other out. This is the auxiliary loss that `transformers` adds to those of Mixtral, OLMoE and
+ * Qwen-MoE; with one layer it is topK times {@link balanceLoss}.
+ *
+ * @param layers decisions over the same tokens, as in routing records
+ * @param mask float `[tokens]`, 1 for real tokens; all are real when absent
+ */
+export function pooledBalanceLoss(
+  layers: readonly { readonly probabilities: Tensor; readonly experts: Tensor }[],
+  mask: Tensor | undefined,
+): Tensor {
+  const probabilities = concat(
+    layers.map((layer) => layer.probabilities),
+    0,
+  );
+  const experts = cast(
+    concat(
+      layers.map((layer) => layer.experts),
+      0,
+    ),
+    'int64',
+  );
+  const masks =
+    mask &&
+    concat(
+      layers.map(() => mask),
+      0,
+    );
+  return multiply(balanceLoss(probabilities, experts, masks), experts.shape[1] as number);
 }
 
 /**

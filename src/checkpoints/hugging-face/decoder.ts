@@ -68,7 +68,7 @@ export function refuseSlidingWindow(
   { contextLength }: DecoderInput,
   isUsed = true,
 ): void {
-  const window = config.optionalSize('sliding_window');
+  const window = config.count('sliding_window');
   if (isUsed && window !== undefined && window < contextLength)
     config.refuse(
       `sliding_window ${window} hides tokens of a text of ${contextLength}, which is not supported`,

@@ -30,15 +30,18 @@ export interface LayerWanted {
   readonly expertOf?: readonly number[];
   /** Neurons of a stored expert. */
   readonly rows?: number;
+  /** 5 when absent. */
+  readonly hiddenSize?: number;
   /** Share of places that sparse matrices keep. */
   readonly density?: number;
 }
 
-/** A layer of random numbers: experts of 7 neurons of width 5, or as wanted. */
+/** A layer of random numbers: experts of 7 neurons over 5 features, or as wanted. */
 export function compressedLayer(seed: number, wanted: LayerWanted = {}): CompressedLayer {
   const random = numbersOf(seed);
   const { roles = ['gate', 'up', 'down'], kinds = ['sparse'], expertOf = [0, 1, 2], density = 0.25 } = wanted;
-  const [hiddenSize, intermediateSize] = [5, 7];
+  const { hiddenSize = 5 } = wanted;
+  const intermediateSize = 7;
   const { rows = intermediateSize } = wanted;
   const blocks = designBlocks({ hiddenSize, roles });
   const floats = (length: number): Float32Array => Float32Array.from({ length }, random);

@@ -10,6 +10,7 @@ import { COMPRESSED_VERSION, parseCompression, type CompressedDType } from './he
 import { designWidth, type CompressedLayer } from './layer.js';
 import { packLayer } from './pack.js';
 import { restoreExpert } from './restore.js';
+import { sparseIndexBytes } from './sparse-index.js';
 import { RestoringSource, type RestoreOptions } from './restoring-source.js';
 
 let folder: string;
@@ -43,7 +44,7 @@ const biased = { roles: ['up', 'upBias', 'down'], outputBiases: true } as const;
 describe.each([
   ['sparse', compressedLayer(1)],
   ['sparse beside a centre', compressedLayer(2, { centre: true })],
-  ['very sparse, by rows', compressedLayer(3, { centre: true, density: 0.01 })],
+  ['very sparse, by rows', compressedLayer(3, { hiddenSize: 40, centre: true, density: 0.01 })],
   ['low rank beside a centre', compressedLayer(4, { centre: true, kinds: ['lowRank'] })],
   ['low rank, block by block', compressedLayer(5, { kinds: ['lowRank'], perBlock: true })],
   [
@@ -81,6 +82,17 @@ describe.each([
         }
       }
       await source.close();
+    }
+  });
+
+  it('has the smaller index', () => {
+    for (const matrix of layer.experts.flatMap(({ matrices }) => matrices)) {
+      if (matrix.kind !== 'sparse') continue;
+      const { rows, columns, values, index } = matrix;
+      expect(index.kind).toBe(columns === 120 ? 'csr' : 'bitmap');
+      const bytes =
+        index.kind === 'csr' ? index.rowStarts.byteLength + index.columns.byteLength : index.bits.length;
+      expect(bytes).toBe(sparseIndexBytes(rows, columns, values.length));
     }
   });
 

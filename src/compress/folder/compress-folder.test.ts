@@ -255,7 +255,9 @@ describe('going on', () => {
         },
       }),
     );
-    expect(String(await refused)).toMatch(/small\.partial: another process compresses into it: .*process \d+/);
+    expect(String(await refused)).toMatch(
+      /small\.partial: another process compresses into it: .*process \d+/,
+    );
   });
 
   test('refuses an output that is there', async () => {

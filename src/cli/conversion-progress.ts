@@ -7,7 +7,7 @@ import { formatCount, formatDuration, Progress } from './progress.js';
 
 /** A status line with bytes, rate and time left. */
 export function conversionProgress(verb: string): {
-  readonly update: (progress: SaveProgress) => void;
+  readonly update: (progress: Pick<SaveProgress, 'bytes' | 'totalBytes'>) => void;
   readonly clear: () => void;
 } {
   const progress = new Progress();

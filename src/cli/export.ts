@@ -9,22 +9,32 @@ import {
   architectures,
   exportDense,
   exportHuggingFace,
+  exportOnnx,
   floatDTypes,
+  openCheckpoint,
   type Conversion,
   type ExpertLayout,
   type FloatDTypeName,
 } from '../checkpoints/index.js';
 import { conversionProgress } from './conversion-progress.js';
+import { numberIn } from './options.js';
 import { formatCount } from './progress.js';
 
-const targets = ['hf', 'dense'] as const;
+/** Options that each format takes. */
+const formats = {
+  hf: ['dtype', 'architecture', 'experts'],
+  dense: ['dtype'],
+  onnx: ['length', 'batch'],
+} as const satisfies Record<string, readonly string[]>;
 const layouts = { 'per-expert': 'perExpert', fused: 'fused' } as const satisfies Record<string, ExpertLayout>;
 
 interface ExportFlags {
-  readonly to: (typeof targets)[number];
+  readonly to: keyof typeof formats;
   readonly dtype?: FloatDTypeName;
   readonly architecture?: string;
   readonly experts: keyof typeof layouts;
+  readonly length?: number;
+  readonly batch: number;
   readonly json?: boolean;
 }
 
@@ -35,8 +45,11 @@ export function exportCommand(): Command {
     .argument('<model>', 'a run folder, or a model folder of any kind, compressed or not')
     .argument('<out>', 'a folder that does not exist yet')
     .addOption(
-      new Option('--to <format>', 'hf: as transformers reads it; dense: its own layout, nothing compressed')
-        .choices(targets)
+      new Option(
+        '--to <format>',
+        'hf: as transformers reads it; dense: its own layout, nothing compressed; onnx: for any ONNX Runtime',
+      )
+        .choices(Object.keys(formats))
         .default('hf'),
     )
     .addOption(
@@ -53,7 +66,20 @@ export function exportCommand(): Command {
         .choices(Object.keys(layouts))
         .default('per-expert'),
     )
-    .option('--json', 'print one JSON object: path, modelType, tensors, parameters')
+    .option(
+      '--length <tokens>',
+      'with --to onnx: tokens of a text, shorter ones are padded; by default what the model takes, at most 512',
+      numberIn(1, Infinity, true),
+    )
+    .addOption(
+      new Option('--batch <texts>', 'with --to onnx: texts side by side')
+        .argParser(numberIn(1, Infinity, true))
+        .default(1),
+    )
+    .option(
+      '--json',
+      'print one JSON object: path, modelType, tensors, parameters; with --to onnx path, opset, graphs',
+    )
     .addHelpText(
       'after',
       `
@@ -63,11 +89,19 @@ complete.
 Examples:
   switchyard export runs/demo/switch exported
   switchyard export compressed/olmoe olmoe-dense --to dense
-  switchyard export models/stories stories-hf --dtype bfloat16`,
+  switchyard export models/stories stories-hf --dtype bfloat16
+  switchyard export models/stories stories-onnx --to onnx --length 256`,
     )
-    .action(async (path: string, out: string, flags: ExportFlags) => {
+    .action(async (path: string, out: string, flags: ExportFlags, command: Command) => {
+      checkOptions(flags.to, command);
+      if (flags.to === 'onnx') return writeOnnx(modelFolder(path), out, flags);
       const progress = conversionProgress('exporting');
-      const { modelType, tensors, parameters } = await write(modelFolder(path), out, flags, progress.update);
+      const { modelType, tensors, parameters } = await write(
+        modelFolder(path),
+        out,
+        { ...flags, to: flags.to },
+        progress.update,
+      );
       progress.clear();
       if (flags.json)
         process.stdout.write(`${JSON.stringify({ path: out, modelType, tensors, parameters })}\n`);
@@ -78,10 +112,44 @@ Examples:
     });
 }
 
+/** @throws Error for an option that would do nothing. */
+function checkOptions(to: ExportFlags['to'], command: Command): void {
+  const taken: readonly string[] = formats[to];
+  for (const name of new Set(Object.values(formats).flat())) {
+    if (command.getOptionValueSource(name) === 'cli' && !taken.includes(name))
+      throw new Error(`--${name} does not go with --to ${to}, which takes --${taken.join(', --')}`);
+  }
+}
+
+/** Exports graphs and says what they are called and read. */
+async function writeOnnx(path: string, out: string, { length, batch, json }: ExportFlags): Promise<void> {
+  const progress = conversionProgress('exporting');
+  const checkpoint = await openCheckpoint(path);
+  try {
+    const { opset, graphs } = await exportOnnx(checkpoint, out, {
+      ...(length === undefined ? {} : { sequenceLength: length }),
+      batchSize: batch,
+      onProgress: progress.update,
+    });
+    progress.clear();
+    if (json) {
+      process.stdout.write(`${JSON.stringify({ path: out, opset, graphs })}\n`);
+      return;
+    }
+    for (const [file, { inputs, outputs }] of Object.entries(graphs)) {
+      const list = (values: typeof inputs): string =>
+        values.map(({ name, shape }) => `${name} [${shape.join(', ')}]`).join(', ');
+      process.stdout.write(`${out}/${file}: opset ${opset}; ${list(inputs)} → ${list(outputs)}\n`);
+    }
+  } finally {
+    await checkpoint.close();
+  }
+}
+
 function write(
   source: string,
   out: string,
-  { to, dtype, architecture: modelType, experts }: ExportFlags,
+  { to, dtype, architecture: modelType, experts }: ExportFlags & { readonly to: 'hf' | 'dense' },
   onProgress: ReturnType<typeof conversionProgress>['update'],
 ): Promise<Conversion> {
   switch (to) {

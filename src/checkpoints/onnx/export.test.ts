@@ -91,7 +91,7 @@ describe.each(Object.entries(exportedModels))('%s', (name, options) => {
       batchSize,
       sequenceLength,
       targetLength,
-      onProgress: (bytes) => progress.push(bytes),
+      onProgress: ({ bytes }) => progress.push(bytes),
     });
     expected = await ours(model);
     expect(progress.at(-1)).toBe(exported.dataBytes);

@@ -10,6 +10,7 @@ import { encodeModel, lower, OPSET, type LoweredProgram } from '../../runtime/in
 import { createSynced } from '../atomic-file.js';
 import { createFolder } from '../atomic-folder.js';
 import type { Checkpoint } from '../model-folder/index.js';
+import type { SaveProgress } from '../tensors/index.js';
 import { checkOnnx, type OnnxSummary } from './check.js';
 import { layOut, placesOf, writeData, type DataLayout } from './data-file.js';
 import { OnnxError } from './errors.js';
@@ -34,8 +35,8 @@ export interface ExportOnnxOptions {
   readonly sequenceLength?: number;
   /** Tokens of the target of an encoder–decoder, by default as many as of the source. */
   readonly targetLength?: number;
-  /** Called with the bytes of weights written and to write. */
-  readonly onProgress?: (bytes: number, totalBytes: number) => void;
+  /** Called after every parameter. */
+  readonly onProgress?: (progress: Pick<SaveProgress, 'bytes' | 'totalBytes'>) => void;
 }
 
 /** What was exported. */
@@ -86,7 +87,7 @@ export async function exportOnnx(
         handle,
         layout,
         (name, slice) => source.readParameter(name, slice),
-        (bytes) => options.onProgress?.(bytes, layout.bytes),
+        (bytes) => options.onProgress?.({ bytes, totalBytes: layout.bytes }),
       ),
     );
     const summaries: Record<string, OnnxSummary> = {};

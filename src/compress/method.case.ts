@@ -38,7 +38,7 @@ export function methodConformance(options: MethodInput, traits: MethodTraits): v
   const { unit, hasCentre = false, merges = false, aligns = false } = traits;
   const compress = (layer: LayerExperts, budget: Budget): Promise<LayerCompression> =>
     method.compress(layer, { budget, seed: 5 });
-  const sizes = { numExperts: 8, hiddenSize: 6, intermediateSize: 16 };
+  const sizes = { numExperts: 8, hiddenSize: 10, intermediateSize: 16 };
   const withStatistics = (layer: MadeExperts): MadeExperts => ({
     ...layer,
     router: Float32Array.from({ length: layer.numExperts * layer.hiddenSize }, (_, i) => Math.sin(7 * i)),
@@ -53,7 +53,7 @@ export function methodConformance(options: MethodInput, traits: MethodTraits): v
       shuffled: true,
       seed: 2,
     }),
-    outputBiases: Array.from({ length: 8 }, (_, expert) => Float32Array.from({ length: 6 }, () => expert)),
+    outputBiases: Array.from({ length: 8 }, (_, expert) => Float32Array.from({ length: 10 }, () => expert)),
   });
   const kinds = [
     ['plain', plain],
@@ -83,7 +83,7 @@ export function methodConformance(options: MethodInput, traits: MethodTraits): v
         const width = total / 8 / 16;
         const slack = {
           weight: 8 * width * 16 * 0.02,
-          weightOfOutput: (8 * (16 * (layer.blocks.length - 1) + 6)) / 2 + 1,
+          weightOfOutput: (8 * (16 * (layer.blocks.length - 1) + 10)) / 2 + 1,
           rank: 8 * (width + 16) * layer.blocks.length,
           neuron: 8 * width,
           expert: total / 8,
@@ -133,7 +133,7 @@ export function methodConformance(options: MethodInput, traits: MethodTraits): v
     test('a weight that is no number is refused', async () => {
       const designs = plain.designs.map((design) => design.slice());
       designs[3][5] = NaN;
-      const broken = { ...withStatistics(layerOf(designs, 6, plain.blocks)) };
+      const broken = { ...withStatistics(layerOf(designs, 10, plain.blocks)) };
       await expect(compress(broken, { perExpert: 0.25 })).rejects.toThrow(
         'blocks.0: expert 3 has a weight that is not a finite number',
       );
@@ -153,7 +153,7 @@ export function methodConformance(options: MethodInput, traits: MethodTraits): v
           const copies = layer.designs.map((_, expert) =>
             aligns ? takeRows(design, randomOrder(16, expert)) : design.slice(),
           );
-          const same = withStatistics(layerOf(copies, 6, layer.blocks));
+          const same = withStatistics(layerOf(copies, 10, layer.blocks));
           const { layer: small, report } = await compress(same, { perExpert: 0.25 });
           expect(report.error).toBeLessThan(1e-9 * report.energy);
           copies.forEach((_, expert) => {
@@ -172,7 +172,7 @@ export function methodConformance(options: MethodInput, traits: MethodTraits): v
         const designs = plain.designs.map((design, expert) => takeRows(design, randomOrder(16, 50 + expert)));
         const before = await compress(plain, { perExpert: 0.3 });
         const after = await compress(
-          { ...plain, ...pickReader(layerOf(designs, 6, plain.blocks)) },
+          { ...plain, ...pickReader(layerOf(designs, 10, plain.blocks)) },
           { perExpert: 0.3 },
         );
         expect(after.report.error / before.report.error).toBeCloseTo(1, 4);

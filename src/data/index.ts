@@ -80,6 +80,7 @@ export { ChatTemplate, chatRoles, type ChatMessage, type RenderOptions } from '.
 export { convertTokenizer, isForeignVocabulary } from './tokenizers/convert/convert-tokenizer.js';
 export { HuggingFaceTokenizer } from './tokenizers/hugging-face-tokenizer.js';
 export { loadTokenizer } from './tokenizers/load-tokenizer.js';
+export { textStart } from './tokenizers/text-start.js';
 export { trainBytePair, type TrainBytePairOptions } from './tokenizers/train-byte-level-bpe.js';
 export { sentinelsOf } from './tokenizers/tokenizer.js';
 export type { SpecialTokens, Tokenizer, TokenizerFile } from './tokenizers/tokenizer.js';

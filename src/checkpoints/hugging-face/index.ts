@@ -16,6 +16,7 @@ import { t5 } from './t5.js';
 export type { Architecture, ExpertLayout, TensorChoice, TensorMapping, TensorPart } from './architecture.js';
 export { ConfigReader } from './config-reader.js';
 export { ModelFolderError, UnfitModelError } from './errors.js';
+export { readStopTokens } from './generation-config.js';
 
 /** All architectures that are read and written. */
 export const architectures: readonly Architecture[] = [

@@ -45,7 +45,7 @@ export function llama2cTokenizerFile(data: Uint8Array): TokenizerFile {
     if (twice.has(piece)) throw fail(`${JSON.stringify(piece)} comes twice`);
     twice.add(piece);
   }
-  return pieceFile({
+  const file = pieceFile({
     pieces,
     type: 'bpe',
     unknownId: 0,
@@ -54,7 +54,20 @@ export function llama2cTokenizerFile(data: Uint8Array): TokenizerFile {
     dummyPrefix: true,
     stripped: false,
   });
+  return { ...file, post_processor: beginning };
 }
+
+/** llama2.c's models begin every text with token 1. */
+const beginning = {
+  type: 'TemplateProcessing',
+  single: [{ SpecialToken: { id: '<s>', type_id: 0 } }, { Sequence: { id: 'A', type_id: 0 } }],
+  pair: [
+    { SpecialToken: { id: '<s>', type_id: 0 } },
+    { Sequence: { id: 'A', type_id: 0 } },
+    { Sequence: { id: 'B', type_id: 1 } },
+  ],
+  special_tokens: { '<s>': { id: '<s>', ids: [1], tokens: ['<s>'] } },
+};
 
 function pieceAt(id: number, text: string, score: number, fail: (why: string) => Error): SentencePiece {
   if (id < specialPieces.length) {

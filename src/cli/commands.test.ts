@@ -210,7 +210,7 @@ describe('generate', () => {
       command(...some),
     );
     const result = json(one);
-    expect(Object.keys(result)).toEqual(['prompt', 'text', 'tokens']);
+    expect(Object.keys(result)).toEqual(['prompt', 'text', 'tokens', 'reason']);
     expect(result).toMatchObject({ prompt: 'Il y a', tokens: 12 });
     expect(json(again)).toEqual(result);
     expect(json(other)).not.toEqual(result);

@@ -139,6 +139,7 @@ function checkFlags(flags: GenerateFlags, given: (name: keyof GenerateFlags) => 
   for (const [one, other] of needs) {
     if (given(one) && !given(other)) throw new Error(`${flag(one)} is for ${flag(other)}`);
   }
+  if (flags.stop?.includes('')) throw new Error('--stop is empty: every text would end at once');
   if (flags.logProbabilities && !flags.json && flags.prompts === undefined)
     throw new Error('--log-probabilities are printed with --json');
 }

@@ -2,11 +2,13 @@ import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { openCheckpoint, SafetensorsFile } from '../../src/checkpoints/index.js';
+import { Generator } from '../../src/decode/index.js';
 import { cast, concat, input, reshape, type Tensor } from '../../src/graph/index.js';
 import { createModel, EncoderDecoder } from '../../src/models/index.js';
 import { balanceLoss, type RoutingRecord } from '../../src/moe/index.js';
 import { evaluationContext, nameParameters } from '../../src/nn/index.js';
 import { run, type Feeds } from '../support/numbers.js';
+import { matrix } from '../support/reference-moe.js';
 
 /** Sequences in each case. */
 const BATCH = 2;
@@ -63,6 +65,9 @@ function worst(actual: ArrayLike<number>, expected: ArrayLike<number>, mask: Arr
     mask[Math.floor(i / width)] === 1 ? Math.abs(value - expected[i]) : 0,
   ).reduce((a, b) => Math.max(a, b), 0);
 }
+
+/** What stands before an index; everything where it is −1. */
+const before = (row: number[], at: number): number[] => (at === -1 ? row : row.slice(0, at));
 
 /** Hugging Face's: the layers of a stack one behind the other, as if they were tokens of the same sequence. */
 function pooledBalance(records: readonly RoutingRecord[]): Tensor {
@@ -148,4 +153,21 @@ describe.each(cases)('%s computes what transformers computes', async (name) => {
         );
       }
     });
+
+  test('greedy targets are the same tokens, alone and together', async () => {
+    const { eosTokenId, decoderStartTokenId } = model.options;
+    const rows = (key: string): number[][] => matrix(data(key), expected.get(key)!.shape[1]!);
+    const prompts = rows('source').map((row, at) => before(row, rows('source_mask')[at]!.indexOf(0)));
+    const wanted = rows('generated').map(([start, ...row]) => {
+      expect(start).toBe(decoderStartTokenId);
+      return before(row, row.indexOf(eosTokenId!));
+    });
+    const generator = await Generator.create(model, weights);
+    const options = { maxTokens: 16, temperature: 0, topK: 0, topP: 1, seed: 1, stopTokens: [eosTokenId!] };
+    const together = await generator.complete(prompts, options);
+    expect(together.map(({ ids }) => ids)).toEqual(wanted);
+    for (const [at, prompt] of prompts.entries())
+      expect((await generator.complete([prompt], options))[0]!.ids).toEqual(wanted[at]);
+    await generator.release();
+  });
 });

@@ -42,7 +42,22 @@ export async function openTensors(path: string): Promise<TensorSource> {
     );
   if (hasIndex) return ShardedTensors.open(path);
   if (hasSingle) return SafetensorsFile.open(single);
+  for (const pickle of pickles) {
+    if (await isThere(join(path, pickle)))
+      throw new SafetensorsError('open', path, explainPickle(pickle, path));
+  }
   throw new SafetensorsError('open', path, `holds neither ${WEIGHTS_FILE} nor ${INDEX_FILE}`);
+}
+
+/** What PyTorch saves: programs, which make weights when they are run, and whatever else they please. */
+const pickles = ['pytorch_model.bin', 'pytorch_model.bin.index.json'];
+
+function explainPickle(name: string, path: string): string {
+  const load = `getattr(t, json.load(open('${path}/config.json'))['architectures'][0]).from_pretrained('${path}')`;
+  return (
+    `holds ${name}, a PyTorch pickle, which could run any code; convert it to safetensors with Python: ` +
+    `python -c "import json, transformers as t; ${load}.save_pretrained('${path}-safetensors')"`
+  );
 }
 
 async function isFolder(path: string): Promise<boolean> {

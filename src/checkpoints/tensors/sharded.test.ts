@@ -251,6 +251,17 @@ describe('19 shards and their index', () => {
     expect((await refusal(join(folder, 'none'))).code).toBe('open');
   });
 
+  it.each(['pytorch_model.bin', 'pytorch_model.bin.index.json'])(
+    '%s is refused, with a way out',
+    async (name) => {
+      await writeFile(join(folder, name), 'pickle');
+      const { message } = await refusal();
+      expect(message).toContain(`holds ${name}, a PyTorch pickle, which could run any code; convert it`);
+      expect(message).toContain(`.save_pretrained('${folder}-safetensors')"`);
+      expect(message).not.toContain('\n');
+    },
+  );
+
   it('an index of a million tensors takes bounded time and memory', () => {
     const lines = Array.from(
       { length: 1e6 },

@@ -18,6 +18,7 @@ export {
   type Size,
   type Verified,
 } from './folder/index.js';
+export { calibrate, type CalibrateOptions } from './calibrate.js';
 export type { LayerCalibration } from './calibration.js';
 export type { Alignment, CentreFinder } from './centre.js';
 export { centreKinds, centreSchema } from './centres/index.js';

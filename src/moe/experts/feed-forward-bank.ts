@@ -69,21 +69,20 @@ export class FeedForwardBank extends Module implements ExpertBank {
     return { parameters: (matrices + biases) / numExperts, flops: (2 * matrices) / numExperts };
   }
 
-  forward(rows: ExpertRows, context: FeedForwardContext): readonly Tensor[] {
+  /** What the second matrix of each expert reads, `[rows, intermediateSize]`. */
+  innerRows(pieces: readonly Tensor[]): readonly Tensor[] {
     const { apply } = activations[this.options.activation];
-    const [gate, up, down, upBias, downBias] = [
-      this.gate,
-      this.up,
-      this.down,
-      this.upBias,
-      this.downBias,
-    ].map((parameter) => parameter && unstack(parameter.tensor));
-    const inner = rows.pieces.map((piece, expert) => {
+    const [gate, up, upBias] = [this.gate, this.up, this.upBias].map(unstacked);
+    return pieces.map((piece, expert) => {
       const projected = matmul(piece, up![expert]);
       const raised = upBias ? add(projected, upBias[expert]) : projected;
       return gate ? multiply(apply(matmul(piece, gate[expert])), raised) : apply(raised);
     });
-    return this.dropHidden(inner, rows, context).map((hidden, expert) => {
+  }
+
+  forward(rows: ExpertRows, context: FeedForwardContext): readonly Tensor[] {
+    const [down, downBias] = [this.down, this.downBias].map(unstacked);
+    return this.dropHidden(this.innerRows(rows.pieces), rows, context).map((hidden, expert) => {
       const lowered = matmul(hidden, down![expert]);
       return downBias ? add(lowered, downBias[expert]) : lowered;
     });
@@ -110,6 +109,10 @@ export class FeedForwardBank extends Module implements ExpertBank {
     );
   }
 }
+
+/** One tensor for each expert. */
+const unstacked = (parameter: Parameter | undefined): readonly Tensor[] | undefined =>
+  parameter && unstack(parameter.tensor);
 
 const schema = z.strictObject({
   kind: z.literal('feedForward'),

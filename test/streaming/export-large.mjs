@@ -28,7 +28,7 @@ const readParameter = async (name, { at } = {}) => {
     );
   return numbers.get(length);
 };
-const { dataBytes } = await exportOnnx({ location: 'large', options, readParameter }, path);
+const { dataBytes } = await exportOnnx({ options, readParameter }, path);
 const peak = process.resourceUsage().maxRSS * 1024;
 const session = await InferenceSession.create(join(path, 'model.onnx'), { logSeverityLevel: 3 });
 const ids = new Tensor('int64', BigInt64Array.of(1n, 2n, 3n, 4n), [1, 4]);

@@ -27,7 +27,6 @@ export function memoryModel(options: object, size = vocabSize): MemoryModel {
   for (const view of views.values())
     view.forEach((value, i) => (view[i] = value + 0.05 * Math.sin(i + view.length)));
   return {
-    location: 'memory',
     options: parsed,
     weights: views,
     readParameter: async (name, { at } = {}) => {

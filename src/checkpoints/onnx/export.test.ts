@@ -10,6 +10,7 @@ import { cast, input, type Tensor } from '../../graph/index.js';
 import { createModel, EncoderDecoder } from '../../models/index.js';
 import { evaluationContext, nameParameters } from '../../nn/index.js';
 import { compile } from '../../runtime/index.js';
+import { layOut } from './data-file.js';
 import { exportOnnx } from './index.js';
 
 web.env.wasm.numThreads = 1;
@@ -159,4 +160,47 @@ describe.each(Object.entries(exportedModels))('%s', (name, options) => {
     const logits = await logitsBy(run, exported);
     expect(relativeDifference([...logits], [...expected])).toBeLessThan(1e-5);
   });
+});
+
+describe('what cannot be exported', () => {
+  const dense = Object.values(exportedModels)[0];
+
+  it.each<[string, object, RegExp]>([
+    ['no texts', { batchSize: 0 }, /^batchSize must be a whole number above 0, not 0$/],
+    ['half a token', { sequenceLength: 1.5 }, /^sequenceLength must be a whole number above 0, not 1.5$/],
+    ['more tokens than the model takes', { sequenceLength: 13 }, /13 tokens do not fit contextLength 12/],
+  ])('%s: one line, no folder', async (name, settings, message) => {
+    const path = join(folder, name);
+    const error = await exportOnnx(memoryModel(dense), path, settings).catch((e: unknown) => e);
+    expect((error as Error).message).toMatch(message);
+    await expect(stat(path)).rejects.toThrow('ENOENT');
+  });
+
+  it('weights that cannot be read, or are not what the options say', async () => {
+    const model = memoryModel(dense);
+    const path = join(folder, 'unread');
+    const gone = { ...model, readParameter: () => Promise.reject(new Error('the disk is gone')) };
+    await expect(exportOnnx(gone, path)).rejects.toThrow('the disk is gone');
+    const short = { ...model, readParameter: () => Promise.resolve(new Float32Array(3)) };
+    await expect(exportOnnx(short, path)).rejects.toThrow('embedding.weight has 3 numbers, not 368');
+    expect((await readdir(folder)).filter((each) => each.startsWith('unread'))).toEqual([]);
+  });
+});
+
+it('large parameters lie on pages, small ones on cache lines, in the order given', () => {
+  const { parameters, bytes } = layOut([
+    ['a', [3]],
+    ['b', [512, 1024]],
+    ['c', [1]],
+    ['d', [1024, 1024]],
+    ['e', []],
+  ]);
+  expect(parameters.map(({ offset, length }) => [offset, length])).toEqual([
+    [0, 12],
+    [4096, 2 << 20],
+    [4096 + (2 << 20), 4],
+    [8192 + (2 << 20), 4 << 20],
+    [8192 + (6 << 20), 4],
+  ]);
+  expect(bytes).toBe(8196 + (6 << 20));
 });

@@ -15,7 +15,7 @@ import { checkOnnx, type OnnxSummary } from './check.js';
 import { layOut, placesOf, writeData, type DataLayout } from './data-file.js';
 import { OnnxError } from './errors.js';
 import { renameValues } from './rename.js';
-import { traceGraphs, type TracedGraph } from './trace.js';
+import { traceGraphs } from './trace.js';
 
 /** Name of the file of weights, which all graphs of a model share. */
 export const DATA_FILE = 'model.onnx.data';
@@ -24,7 +24,7 @@ export const DATA_FILE = 'model.onnx.data';
 const MAX_MODEL_BYTES = 2 ** 31 - 1;
 
 /** What is exported. A checkpoint is one; a model in memory is one with a `readParameter` of its own. */
-export type ExportSource = Pick<Checkpoint, 'location' | 'options' | 'readParameter'> &
+export type ExportSource = Pick<Checkpoint, 'options' | 'readParameter'> &
   Partial<Pick<Checkpoint, 'tokenizerFile'>>;
 
 /** Options of {@link exportOnnx}. */
@@ -62,7 +62,7 @@ export interface ExportedOnnx {
  * Ids and masks are int64 `[batch, time]`, all else float32. Sizes are fixed: a shorter text is padded at its right, where
  * its mask is 0. Every graph is read back and checked before the folder appears, whole or not at all.
  *
- * @throws OnnxError if the model needs more than ids and masks, or its graph would not fit a file.
+ * @throws OnnxError if a graph would not fit a file.
  * @throws FolderError if the folder exists and is not empty, or cannot be written.
  */
 export async function exportOnnx(
@@ -72,11 +72,10 @@ export async function exportOnnx(
 ): Promise<ExportedOnnx> {
   const model = createModel(source.options);
   const parameters = nameParameters(model);
-  const graphs = traceGraphs(model, sizesOf(model, options)).map((traced) => {
-    const lowered = lower(traced.outputs);
-    checkFeeds(traced, lowered, parameters, source.location);
-    return { name: `${traced.name}.onnx`, lowered };
-  });
+  const graphs = traceGraphs(model, sizesOf(model, options)).map(({ name, outputs }) => ({
+    name: `${name}.onnx`,
+    lowered: lower(outputs),
+  }));
   const used = new Set(graphs.flatMap(({ lowered }) => lowered.feeds.map(({ name }) => name)));
   const layout = layOut(
     [...parameters].filter(([name]) => used.has(name)).map(([name, { shape }]) => [name, shape]),
@@ -116,21 +115,6 @@ function sizesOf(
       throw new RangeError(`${name} must be a whole number above 0, not ${size}`);
   }
   return sizes;
-}
-
-/** A graph may ask for its inputs and parameters, and for nothing else, such as the noise of a router that draws. */
-function checkFeeds(
-  { name, inputs }: TracedGraph,
-  { feeds }: LoweredProgram,
-  parameters: ReadonlyMap<string, unknown>,
-  location: string,
-): void {
-  const more = feeds.filter((feed) => !parameters.has(feed.name) && !inputs.includes(feed.name));
-  if (more.length > 0)
-    throw new OnnxError(
-      location,
-      `${name} cannot be exported: it reads ${more.map((feed) => feed.name).join(', ')} besides its text`,
-    );
 }
 
 function encodeGraph(

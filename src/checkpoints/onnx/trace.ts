@@ -11,8 +11,6 @@ import { evaluationContext } from '../../nn/index.js';
 export interface TracedGraph {
   /** Name of its file without `.onnx`. */
   readonly name: string;
-  /** Names of what is fed besides parameters. */
-  readonly inputs: readonly string[];
   /** What it computes, by name. */
   readonly outputs: Readonly<Record<string, Tensor>>;
 }
@@ -27,19 +25,16 @@ export interface TraceSizes {
   readonly targetLength: number;
 }
 
-/** Ids and mask of a text: int64 `[batch, time]`, as all exports of the field have them. */
-class TextInputs {
-  readonly inputs: readonly string[];
-  /** Int32 `[batch, time]` */
-  readonly tokens: Tensor;
-  /** Float `[batch, time]` */
-  readonly mask: Tensor;
-
-  constructor(batch: number, time: number, maskName = 'attention_mask') {
-    this.inputs = ['input_ids', maskName];
-    this.tokens = cast(input('input_ids', 'int64', [batch, time]), 'int32');
-    this.mask = cast(input(maskName, 'int64', [batch, time]), 'float32');
-  }
+/** Tokens (int32) and mask (float) of a text, fed as int64 `[batch, time]` as all exports of the field have them. */
+function textInputs(
+  batch: number,
+  time: number,
+  maskName = 'attention_mask',
+): { readonly tokens: Tensor; readonly mask: Tensor } {
+  return {
+    tokens: cast(input('input_ids', 'int64', [batch, time]), 'int32'),
+    mask: cast(input(maskName, 'int64', [batch, time]), 'float32'),
+  };
 }
 
 /** Traces a model whose parameters have been named. */
@@ -53,11 +48,10 @@ function traceLanguageModel(
   model: LanguageModel,
   { batchSize: batch, sequenceLength: time }: TraceSizes,
 ): TracedGraph {
-  const { tokens, mask, inputs } = new TextInputs(batch, time);
+  const { tokens, mask } = textInputs(batch, time);
   const { logits } = model.forward({ tokens, mask }, evaluationContext());
   return {
     name: 'model',
-    inputs,
     outputs: { logits: reshape(logits, [batch, time, model.options.vocabSize]) },
   };
 }
@@ -66,18 +60,18 @@ function traceClassifier(
   model: Classifier,
   { batchSize: batch, sequenceLength: time }: TraceSizes,
 ): TracedGraph {
-  const { tokens: source, mask: sourceMask, inputs } = new TextInputs(batch, time);
+  const { tokens: source, mask: sourceMask } = textInputs(batch, time);
   const { logits } = model.forward({ source, sourceMask }, evaluationContext());
-  return { name: 'model', inputs, outputs: { logits } };
+  return { name: 'model', outputs: { logits } };
 }
 
 function traceEncoder(
   model: EncoderDecoder,
   { batchSize: batch, sequenceLength: time }: TraceSizes,
 ): TracedGraph {
-  const { tokens: source, mask: sourceMask, inputs } = new TextInputs(batch, time);
+  const { tokens: source, mask: sourceMask } = textInputs(batch, time);
   const { states } = model.encode({ source, sourceMask }, evaluationContext());
-  return { name: 'encoder_model', inputs, outputs: { last_hidden_state: states } };
+  return { name: 'encoder_model', outputs: { last_hidden_state: states } };
 }
 
 function traceDecoder(
@@ -85,13 +79,12 @@ function traceDecoder(
   { batchSize: batch, sequenceLength, targetLength: time }: TraceSizes,
 ): TracedGraph {
   const { hiddenSize, vocabSize } = model.options;
-  const { tokens: target, mask: targetMask, inputs } = new TextInputs(batch, time, 'decoder_attention_mask');
+  const { tokens: target, mask: targetMask } = textInputs(batch, time, 'decoder_attention_mask');
   const states = input('encoder_hidden_states', 'float32', [batch, sequenceLength, hiddenSize]);
   const sourceMask = cast(input('encoder_attention_mask', 'int64', [batch, sequenceLength]), 'float32');
   const { logits } = model.decode({ target, targetMask, states, sourceMask }, evaluationContext());
   return {
     name: 'decoder_model',
-    inputs: [...inputs, 'encoder_hidden_states', 'encoder_attention_mask'],
     outputs: { logits: reshape(logits, [batch, time, vocabSize]) },
   };
 }

@@ -29,7 +29,7 @@ for (const [name, settings] of Object.entries(models)) {
     const length = view.length / (at === undefined ? 1 : parameters.get(parameter).shape[0]);
     return view.subarray((at ?? 0) * length, (at ?? 0) * length + length);
   };
-  const { graphs } = await exportOnnx({ location: name, options, readParameter }, join(folder, name), sizes);
+  const { graphs } = await exportOnnx({ options, readParameter }, join(folder, name), sizes);
   let states;
   // The encoder comes first.
   for (const file of Object.keys(graphs)) {

@@ -20,6 +20,7 @@ export function readEncoderDecoder(config: ConfigReader): EncoderDecoderInput {
   // Later versions of transformers call every T5 tied, and keep what v1.1 meant by untied in a key of its own; a
   // separate output layer and unscaled states go together.
   const isTied = config.boolean('tie_word_embeddings', true) && config.boolean('scale_decoder_outputs', true);
+  const contextLength = config.size('n_positions', 512);
   const padTokenId = config.count('pad_token_id') ?? 0;
   config.ignore('initializer_factor', 'is_decoder', 'add_cross_attention', 'tie_encoder_decoder');
   return {
@@ -32,7 +33,9 @@ export function readEncoderDecoder(config: ConfigReader): EncoderDecoderInput {
     numDecoderLayers: config.size('num_decoder_layers', numEncoderLayers),
     numHeads: config.size('num_heads'),
     // Relative positions have no end; T5 was trained on this many tokens.
-    contextLength: config.size('n_positions', 512),
+    contextLength,
+    // A key of ours, for targets that may be longer or shorter than sources.
+    targetLength: config.optionalSize('n_decoder_positions'),
     positions: 'relative',
     relative: {
       numBuckets: config.size('relative_attention_num_buckets', 32),
@@ -64,7 +67,8 @@ export function finishEncoderDecoder(
 
 /** The keys that both families have. */
 export function writeEncoderDecoder(options: EncoderDecoderOptions): JsonObject {
-  const { hiddenSize, numHeads, headSize = hiddenSize / numHeads, contextLength, relative } = options;
+  const { hiddenSize, numHeads, headSize = hiddenSize / numHeads, relative } = options;
+  const { contextLength, targetLength = contextLength } = options;
   const { padTokenId = 0, eosTokenId = 1, decoderStartTokenId = padTokenId } = options;
   return {
     vocab_size: options.vocabSize,
@@ -75,6 +79,7 @@ export function writeEncoderDecoder(options: EncoderDecoderOptions): JsonObject 
     num_decoder_layers: options.numDecoderLayers,
     num_heads: numHeads,
     n_positions: contextLength,
+    ...(targetLength === contextLength ? {} : { n_decoder_positions: targetLength }),
     relative_attention_num_buckets: relative?.numBuckets ?? 32,
     relative_attention_max_distance: relative?.maxDistance ?? 128,
     dropout_rate: options.dropout,

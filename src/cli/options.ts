@@ -2,12 +2,21 @@
  * Parsers of command-line options.
  * @module
  */
-import { InvalidArgumentError } from 'commander';
+import { InvalidArgumentError, Option } from 'commander';
+import { expertForms } from '../train/index.js';
 import { setPath } from '../recipes/index.js';
 
 /** Gathers an option that may be given several times. */
 export function collect(value: string, previous: readonly string[] = []): string[] {
   return [...previous, value];
+}
+
+/** How the experts of a compressed model are computed. */
+export function expertsOption(): Option {
+  return new Option(
+    '--experts <form>',
+    'of a compressed model: rebuilt when it is loaded, or computed from the factors as they are stored',
+  ).choices(expertForms);
 }
 
 /** A number in a range, for commander. */

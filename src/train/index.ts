@@ -28,6 +28,8 @@ export {
   type LoadedLanguageModel,
   type LoadedTextModel,
   type LoadedModel,
+  expertForms,
+  type LoadOptions,
 } from './model-folder.js';
 export type { Objective, ObjectiveTrace, TracedObjective } from './objective.js';
 export { objectiveOf } from './objectives/index.js';

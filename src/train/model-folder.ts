@@ -8,12 +8,14 @@ import { join } from 'node:path';
 import {
   encodeJson,
   ModelFolderError,
+  factorised,
   openCheckpoint,
   ownModelType,
   readModelConfig,
   readParameters,
   replaceFile,
   saveSafetensors,
+  type Checkpoint,
   type ConfigChange,
   type JsonObject,
   type NamedTensor,
@@ -72,26 +74,47 @@ export async function saveModelWeights(path: string, tensors: readonly NamedTens
   await saveSafetensors(join(path, 'model.safetensors'), tensors, { metadata: { format: 'pt' } });
 }
 
+/** Options of {@link loadModel}. */
+export interface LoadOptions {
+  /**
+   * Of a compressed folder: `rebuilt` experts, as large as the original's and as quick (the default); or `factorised` ones,
+   * which stay as small as they are stored, where they are stored as a centre and factors.
+   */
+  readonly experts?: (typeof expertForms)[number];
+}
+
+/** Choices of {@link LoadOptions.experts}. */
+export const expertForms = ['rebuilt', 'factorised'] as const;
+
 /**
  * Opens a model folder, ours or Hugging Face's; or a run folder: its finished model, or while there is none its newest
  * usable checkpoint.
  *
+ * @param change changes the options before they are checked.
  * @throws ModelFolderError if it is neither, or its files do not belong together.
  * @throws CheckpointError or SafetensorsError naming the damaged file.
  */
-export async function loadModel(path: string, change?: ConfigChange): Promise<LoadedModel> {
+export async function loadModel(
+  path: string,
+  change?: ConfigChange,
+  options: LoadOptions = {},
+): Promise<LoadedModel> {
   const isRun = existsSync(join(path, 'recipe.json'));
   const folder = isRun ? join(path, 'model') : path;
   const inRun = isRun && !existsSync(join(folder, 'model.safetensors'));
-  return inRun ? loadFromRun(path, folder, change) : loadFromFolder(path, folder, change);
+  return inRun ? loadFromRun(path, folder, change) : loadFromFolder(path, folder, change, options);
 }
 
 /**
  * Opens a language model with its tokenizer, as {@link loadModel}.
  * @throws ModelFolderError also if it is another kind of model, or has no `tokenizer.json`.
  */
-export async function loadLanguageModel(path: string, change?: ConfigChange): Promise<LoadedLanguageModel> {
-  const loaded = await loadModel(path, change);
+export async function loadLanguageModel(
+  path: string,
+  change?: ConfigChange,
+  options?: LoadOptions,
+): Promise<LoadedLanguageModel> {
+  const loaded = await loadModel(path, change, options);
   const { model } = loaded;
   if (model instanceof LanguageModel) return { ...withTokenizer(loaded, path), model };
   throw new ModelFolderError(
@@ -103,8 +126,12 @@ export async function loadLanguageModel(path: string, change?: ConfigChange): Pr
  * Opens a model of any kind with its tokenizer, as {@link loadModel}.
  * @throws ModelFolderError also if it has no `tokenizer.json`.
  */
-export async function loadTextModel(path: string, change?: ConfigChange): Promise<LoadedTextModel> {
-  return withTokenizer(await loadModel(path, change), path);
+export async function loadTextModel(
+  path: string,
+  change?: ConfigChange,
+  options?: LoadOptions,
+): Promise<LoadedTextModel> {
+  return withTokenizer(await loadModel(path, change, options), path);
 }
 
 function withTokenizer(loaded: LoadedModel, path: string): LoadedTextModel {
@@ -115,8 +142,14 @@ function withTokenizer(loaded: LoadedModel, path: string): LoadedTextModel {
   );
 }
 
-async function loadFromFolder(path: string, folder: string, change?: ConfigChange): Promise<LoadedModel> {
-  const checkpoint = await openCheckpoint(folder, change);
+async function loadFromFolder(
+  path: string,
+  folder: string,
+  change: ConfigChange | undefined,
+  { experts = 'rebuilt' }: LoadOptions,
+): Promise<LoadedModel> {
+  const opened = await openCheckpoint(folder, change);
+  const checkpoint = experts === 'factorised' ? await closeOnError(opened, factorised) : opened;
   try {
     const model = createModel(checkpoint.options);
     const tokenizer = openTokenizer(checkpoint.tokenizerFile, model);
@@ -125,6 +158,18 @@ async function loadFromFolder(path: string, folder: string, change?: ConfigChang
     return { model, tokenizer, weights, source: path, warnings: [] };
   } finally {
     await checkpoint.close();
+  }
+}
+
+async function closeOnError(
+  checkpoint: Checkpoint,
+  use: (checkpoint: Checkpoint) => Checkpoint,
+): Promise<Checkpoint> {
+  try {
+    return use(checkpoint);
+  } catch (error) {
+    await checkpoint.close();
+    throw error;
   }
 }
 

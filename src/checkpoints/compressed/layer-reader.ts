@@ -50,6 +50,13 @@ export class LayerReader {
       );
   }
 
+  /** Ranks of all matrices that are stored as factors, in order. */
+  get ranks(): readonly number[] {
+    return [...this.tensors].flatMap((name) =>
+      name.endsWith('.left') ? [this.source.tensors.get(name)!.shape[1]] : [],
+    );
+  }
+
   /** The centre, `[intermediateSize, width]`, where there is one. */
   async readCentre(): Promise<Float32Array | undefined> {
     return this.header.centre ? this.floats(centreName(this.header.name)) : undefined;

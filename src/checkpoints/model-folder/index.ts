@@ -10,6 +10,7 @@ export {
   type ModelConfig,
 } from './checkpoint.js';
 export { expertLayers, type Expert, type ExpertLayer } from './expert-layers.js';
+export { factorised } from './factorised.js';
 export { ownModelType } from './own-architectures.js';
 export type { ParameterSlice } from './parameter-reader.js';
 export { readParameters } from './read-parameters.js';

@@ -13,7 +13,8 @@ import {
   sparseMatrix,
   type CompressedLayer,
 } from '../../checkpoints/index.js';
-import { loadLanguageModel, loadModel } from '../../train/index.js';
+import type { LanguageModel } from '../../models/index.js';
+import { loadLanguageModel, loadModel, type LoadedModel } from '../../train/index.js';
 import { matrixCompressorNames } from '../matrices/index.js';
 import type { CompressionMethod } from '../method.js';
 import { compressFolder } from './compress-folder.js';
@@ -297,4 +298,40 @@ test('numbers that are not finite are found when it is opened again', async () =
       `${out}: tensor "blocks.0.feedForward.experts.up" comes back with numbers that are not finite`,
     ),
   );
+});
+
+describe('experts that are computed from their factors', () => {
+  test.each([{ activation: 'swiglu' }, { bias: true, activation: 'gelu' }])(
+    'give the logits of rebuilt ones, and stay as small as they are stored: %o',
+    async (options) => {
+      await relatedExperts(join(root, 'other'), options);
+      const { layers } = await run(
+        { options: { residual: 'svd' }, layers: 'last:1' },
+        out,
+        join(root, 'other'),
+      );
+      const rebuilt = await loadModel(out);
+      const small = await loadModel(out, undefined, { experts: 'factorised' });
+      const ids = [...rebuilt.tokenizer!.encode(text)];
+      const [a, b] = await Promise.all(
+        [rebuilt, small].map(({ model, weights }) => logitsOfText(model as LanguageModel, weights, ids)),
+      );
+      const { maxAbsolute } = compareLogits(a, b);
+      expect(maxAbsolute).toBeLessThan(1e-5);
+      const bytes = ({ weights }: LoadedModel): number =>
+        [...weights.values()].reduce((total, { byteLength }) => total + byteLength, 0);
+      const [{ before, after }] = layers;
+      expect(bytes(rebuilt) - bytes(small)).toBe(before.bytes - after.bytes);
+    },
+  );
+
+  test('are refused where they are not stored so', async () => {
+    await run();
+    await expect(loadModel(out, undefined, { experts: 'factorised' })).rejects.toThrow(
+      'blocks.0 is not stored as a centre with one pair of factors for each expert; load it with rebuilt experts',
+    );
+    await expect(loadModel(folder, undefined, { experts: 'factorised' })).rejects.toThrow(
+      'it is not compressed',
+    );
+  });
 });

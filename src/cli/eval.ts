@@ -23,9 +23,10 @@ import {
   runtimeOptions,
   type EvaluationReport,
   type LoadedTextModel,
+  type ExpertForm,
 } from '../train/index.js';
 import { devices } from '../runtime/index.js';
-import { changeModel, collect, numberIn } from './options.js';
+import { changeModel, collect, expertsOption, numberIn } from './options.js';
 
 interface EvalFlags {
   readonly data?: string;
@@ -35,6 +36,7 @@ interface EvalFlags {
   readonly device: (typeof devices)[number];
   readonly cache: string;
   readonly set?: string[];
+  readonly experts?: ExpertForm;
   readonly json?: boolean;
 }
 
@@ -60,6 +62,7 @@ export function evalCommand(): Command {
       'route otherwise than in training, such as model.sparse.router.stats=prefix; can be given again',
       collect,
     )
+    .addOption(expertsOption())
     .option(
       '--json',
       'print one JSON object: loss, perplexity, bitsPerByte, tokens, bytes, loads, dropped; exactMatch, classification',
@@ -72,7 +75,7 @@ Examples:
   switchyard eval runs/demo/switch --data book.txt --json`,
     )
     .action(async (path: string, flags: EvalFlags) => {
-      const loaded = await loadTextModel(path, changeModel(flags.set));
+      const loaded = await loadTextModel(path, changeModel(flags.set), flags);
       for (const line of loaded.warnings) process.stderr.write(`warning: ${line}\n`);
       const { sequence, name, close } = await openSequence(path, loaded, flags);
       try {

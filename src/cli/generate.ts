@@ -6,9 +6,10 @@ import { readFileSync } from 'node:fs';
 import { Command } from 'commander';
 import type { GenerationOptions } from '../decode/index.js';
 import { devices } from '../runtime/index.js';
+import type { ExpertForm } from '../train/index.js';
 import { Conversation, converse } from './chat.js';
 import { openWriter, type OpenWriter } from './open-writer.js';
-import { collect, numberIn } from './options.js';
+import { collect, expertsOption, numberIn } from './options.js';
 
 interface GenerateFlags {
   readonly prompt: string;
@@ -29,6 +30,7 @@ interface GenerateFlags {
   readonly logProbabilities?: boolean;
   readonly device: (typeof devices)[number];
   readonly set?: string[];
+  readonly experts?: ExpertForm;
   readonly json?: boolean;
 }
 
@@ -94,6 +96,7 @@ export function generateCommand(): Command {
       'route otherwise than in training, such as model.sparse.router.stats=prefix; can be given again',
       collect,
     )
+    .addOption(expertsOption())
     .option('--json', 'print one JSON object: prompt, text, tokens, reason')
     .addHelpText(
       'after',

@@ -9,7 +9,7 @@ import { textStart, type Tokenizer } from '../data/index.js';
 import { Generator } from '../decode/index.js';
 import { EncoderDecoder, LanguageModel } from '../models/index.js';
 import type { Device } from '../runtime/index.js';
-import { loadTextModel, runtimeOptions } from '../train/index.js';
+import { loadTextModel, runtimeOptions, type ExpertForm } from '../train/index.js';
 import { changeModel } from './options.js';
 
 /** What {@link openWriter} opened. */
@@ -30,6 +30,8 @@ export interface OpenWriter {
 export interface OpenWriterOptions {
   readonly device: Device;
   readonly set?: readonly string[] | undefined;
+  /** How the experts of a compressed model are computed. */
+  readonly experts?: ExpertForm;
   /** Whether prompts begin with what the tokenizer begins texts with. Runs were trained without. */
   readonly start: boolean;
 }
@@ -40,9 +42,9 @@ export interface OpenWriterOptions {
  */
 export async function openWriter(
   path: string,
-  { device, set, start: starts }: OpenWriterOptions,
+  { device, set, start: starts, ...load }: OpenWriterOptions,
 ): Promise<OpenWriter> {
-  const { model, tokenizer, weights, warnings } = await loadTextModel(path, changeModel(set));
+  const { model, tokenizer, weights, warnings } = await loadTextModel(path, changeModel(set), load);
   for (const line of warnings) process.stderr.write(`warning: ${line}\n`);
   if (!(model instanceof LanguageModel || model instanceof EncoderDecoder)) {
     throw new ModelFolderError(`${path}: a model of kind ${model.options.kind} does not write text`);

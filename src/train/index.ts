@@ -29,6 +29,7 @@ export {
   type LoadedTextModel,
   type LoadedModel,
   expertForms,
+  type ExpertForm,
   type LoadOptions,
 } from './model-folder.js';
 export type { Objective, ObjectiveTrace, TracedObjective } from './objective.js';

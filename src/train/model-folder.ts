@@ -80,11 +80,14 @@ export interface LoadOptions {
    * Of a compressed folder: `rebuilt` experts, as large as the original's and as quick (the default); or `factorised` ones,
    * which stay as small as they are stored, where they are stored as a centre and factors.
    */
-  readonly experts?: (typeof expertForms)[number];
+  readonly experts?: ExpertForm;
 }
 
 /** Choices of {@link LoadOptions.experts}. */
 export const expertForms = ['rebuilt', 'factorised'] as const;
+
+/** One of {@link expertForms}. */
+export type ExpertForm = (typeof expertForms)[number];
 
 /**
  * Opens a model folder, ours or Hugging Face's; or a run folder: its finished model, or while there is none its newest

@@ -9,16 +9,7 @@ import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { figures, reportPage } from '../../src/report/index.js';
 import { madeUpReport } from '../support/report-data.js';
 import { temporaryFolder } from '../support/tiny-training.js';
-
-const flags = [
-  '--no-sandbox',
-  '--disable-gpu',
-  '--disable-quic',
-  '--no-first-run',
-  '--disable-background-networking',
-  '--disable-component-update',
-  '--disable-sync',
-];
+import { flags } from './flags.js';
 
 let folder: string;
 let browser: BrowserContext;

@@ -9,6 +9,7 @@ import { loadTokenizer, type Tokenizer } from '../../data/index.js';
 import { createFolder } from '../atomic-folder.js';
 import { createSynced } from '../atomic-file.js';
 import type { ExpertLayout } from '../hugging-face/architecture.js';
+import { configText } from '../hugging-face/config-text.js';
 import { architectures } from '../hugging-face/index.js';
 import { encodeJson, type JsonObject } from '../json.js';
 import { openCheckpoint, type Checkpoint } from '../model-folder/checkpoint.js';
@@ -151,9 +152,11 @@ async function convert(
     const tokenizer = tokenizerFile === undefined ? undefined : loadTokenizer(tokenizerFile);
     const { config, tensors, tokenizerConfig } = contentOf(checkpoint, tokenizer);
     await createFolder(folder, async (temporary) => {
+      const write = (name: string, text: string): Promise<void> =>
+        createSynced(join(temporary, name), (handle) => handle.writeFile(text));
       const put = (name: string, value: unknown, indent: number): Promise<void> =>
-        createSynced(join(temporary, name), (handle) => handle.writeFile(`${encodeJson(value, indent)}\n`));
-      await put('config.json', config, 2);
+        write(name, `${encodeJson(value, indent)}\n`);
+      await write('config.json', configText(config));
       if (tokenizer) await put('tokenizer.json', tokenizer.toFile(), 0);
       for (const name of companions) {
         const file = join(checkpoint.location, name);

@@ -40,6 +40,23 @@ const cases: readonly (readonly [string, Options])[] = [
   ['no positions', { positions: 'none' }],
   ['grouped queries', { numHeads: 6, numKeyValueHeads: 2, headSize: 4 }],
   ['one key head, wide heads', { numHeads: 3, numKeyValueHeads: 1, headSize: 10, positions: 'relative' }],
+  ['norms of queries and keys', { queryKeyNorm: 'head', attentionBias: 'inputs', numKeyValueHeads: 1 }],
+  [
+    'latent attention',
+    {
+      latentAttention: {
+        queryRank: 9,
+        keyValueRank: 7,
+        contentHeadSize: 6,
+        rotaryHeadSize: 4,
+        valueHeadSize: 5,
+      },
+    },
+  ],
+  [
+    'angles stretched by yarn',
+    { rotary: { base: 500, scaling: { kind: 'yarn', factor: 4, originalContextLength: 8 } } },
+  ],
   ['norms behind', { blockNorm: 'post', norm: 'layer' }],
   ['double norms behind', { blockNorm: 'postDouble', norm: 'layer', tieEmbeddings: false }],
   ['Switch without places', { sparse: { ...sparse, topK: 1 } }],

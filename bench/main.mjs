@@ -89,6 +89,8 @@ for (const [what, contestants] of Object.entries(contests)) {
 say('rate of the expert products, and memory over 2,000 steps');
 results.gemm = run(process.execPath, [here('gemm.mjs'), '--threads', threads]);
 results.memory = run(process.execPath, [here('memory.mjs')]);
+say('tokens a second of generation, with a cache and without');
+results.generate = run(process.execPath, [here('generate.mjs'), '--threads', threads]);
 if (!process.argv.includes('--no-routers')) {
   say('the step with every router, as a ratio to plain Switch (--no-routers leaves it out)');
   const { stdout, status } = spawnSync(
@@ -133,6 +135,7 @@ if (asJson) {
     `expert products             ${results.gemm.expertGflops.toFixed(0)} of ${results.gemm.bestGflops.toFixed(0)} GFLOP/s (${(100 * results.gemm.share).toFixed(0)} %)`,
     `products and AdamW's bytes  ${(results.gemm.productMs + results.gemm.optimizerFloorMs).toFixed(0)} ms of a step as they run here; ${results.gemm.floorMs.toFixed(0)} ms if all ran at the best rate`,
     `memory                      ${(results.memory.rssAfter100 / 1e6).toFixed(0)} MB after 100 steps, ${(results.memory.rssAfterAll / 1e6).toFixed(0)} MB after ${results.memory.steps}; ${results.memory.sessions} sessions, ${results.memory.sessionsOpenedLater} of them after the first step`,
+    `generation                  ${results.generate.cached.medianMs.toFixed(1)} ms a token (${results.generate.cached.tokensPerSecond.toFixed(0)} a second), floor of its weights' bytes ${results.generate.floorMs.toFixed(1)} ms; the whole window every time ${results.generate.window.medianMs.toFixed(0)} ms; 8 texts together ${results.generate.batch8.tokensPerSecond.toFixed(0)} tokens a second`,
     '',
     ...(results.routers ?? []).map(
       ({ name, ratio, flopsRatio }) =>

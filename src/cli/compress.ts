@@ -5,6 +5,7 @@
 import { Command, Option } from 'commander';
 import { expertLayers, openCheckpoint, type Checkpoint, type JsonObject } from '../checkpoints/index.js';
 import {
+  chooseLayers,
   compressFolder,
   CompressionState,
   createMethod,
@@ -19,6 +20,7 @@ import {
   type MethodOptions,
 } from '../compress/index.js';
 import { explainIssues, setPath } from '../recipes/index.js';
+import { calibrationOf, describeCalibration } from './calibration.js';
 import { compressionProgress, describeOutcome } from './compression-progress.js';
 import { modelFolderOf } from './model-folder-of.js';
 import { collect, numberIn } from './options.js';
@@ -36,6 +38,9 @@ interface CompressFlags {
   readonly set?: string[];
   readonly seed: number;
   readonly shardBytes?: number;
+  readonly calibration?: string;
+  readonly calibrationTokens: number;
+  readonly cache: string;
   readonly json?: boolean;
 }
 
@@ -76,6 +81,9 @@ export function compressCommand(): Command {
     )
     .option('-l, --layers <which>', 'all, last:4 (of each stack), or a list: blocks.1,blocks.3 or 1,3', 'all')
     .option('-s, --set <path=value>', 'another option of the method; can be given again', collect)
+    .option('--calibration <file>', 'a UTF-8 text, for methods that look at what experts see')
+    .option('--calibration-tokens <count>', 'tokens of it that are read', numberIn(1, 1 << 24, true), 4096)
+    .option('--cache <folder>', 'where tokenised text is kept', '.cache')
     .option('--seed <seed>', 'of everything random', numberIn(0, 2 ** 32 - 1, true), 0)
     .option('--shard-bytes <bytes>', 'most bytes in one file', numberIn(1, Infinity), 5e9)
     .option('--json', 'print one JSON object: output, layers, before, after, predictedBytes, verified')
@@ -88,6 +96,7 @@ Examples:
   switchyard compress runs/demo/switch --output runs/demo/small
   switchyard compress Mixtral-8x7B --residual svd --ratio 0.25 --layers last:24 --output mixtral-resmoe
   switchyard compress switch-base-8 --layers last:4 --layer-fraction 0.25 --output switch-small
+  switchyard compress switch-base-8 --method wanda --calibration wiki.txt --output switch-wanda
   switchyard diff switch-base-8 switch-small`,
     )
     .action(async (path: string, flags: CompressFlags) => {
@@ -99,8 +108,8 @@ Examples:
           throw new Error(
             `${folder}: is compressed already; compress the original, or write it back with 'switchyard export --to dense' first`,
           );
-        const job = prepareJob(folder, checkpoint, options, flags);
         const progress = new Progress(process.stderr, flags.json);
+        const job = await prepareJob(folder, checkpoint, options, flags, progress);
         progress.line(
           `compressing ${job.layers.length} of ${expertLayers(checkpoint).length} layers of experts; ` +
             `finished ones are kept in ${CompressionState.pathOf(flags.output)}`,
@@ -132,22 +141,40 @@ function methodOptions({ method, residual, scope, centre, set = [] }: CompressFl
   throw new Error(`--method ${method}: ${explainIssues(methodSchema, value, parsed.error).join('; ')}`);
 }
 
-function prepareJob(
+async function prepareJob(
   folder: string,
   checkpoint: Checkpoint,
   methodOptions: MethodOptions,
-  { output, ratio, layerFraction, layers: wanted, seed, shardBytes }: CompressFlags,
-): CompressionJob {
+  { output, ratio, layerFraction, layers: wanted, seed, shardBytes, ...flags }: CompressFlags,
+  progress: Progress,
+): Promise<CompressionJob> {
   const { kind, ...options } = methodOptions;
   const budget: Budget = layerFraction === undefined ? { perExpert: ratio } : { layer: layerFraction };
+  const method = createMethod(methodOptions);
+  if (method.needsCalibration && flags.calibration === undefined)
+    throw new Error(`--method ${kind} looks at what experts see: give it a text with --calibration FILE`);
+  const text =
+    method.needsCalibration && flags.calibration !== undefined
+      ? { file: flags.calibration, tokens: flags.calibrationTokens, cache: flags.cache }
+      : undefined;
+  const names = chooseLayers(
+    wanted,
+    expertLayers(checkpoint).map(({ name }) => name),
+  );
+  const about = {
+    ...options,
+    ...budget,
+    seed,
+    ...(text ? { calibration: await describeCalibration(text) } : {}),
+  };
   return {
     folder,
     out: output,
     source: checkpoint.source,
     config: checkpoint.config,
-    layers: layerJobs(checkpoint, wanted),
-    method: createMethod(methodOptions),
-    about: { method: kind, options: { ...options, ...budget, seed } as unknown as JsonObject },
+    layers: layerJobs(checkpoint, wanted, text && calibrationOf(folder, names, text, progress)),
+    method,
+    about: { method: kind, options: about as unknown as JsonObject },
     budget,
     seed,
     ...(shardBytes === undefined ? {} : { maxShardBytes: shardBytes }),

@@ -139,10 +139,16 @@ function describeClasses(scores: ClassificationScores, loss: number): string[] {
   ];
 }
 
-async function openSequence(
+/** The batches that a model is measured on: of a text, or of the validation set of a recipe. */
+export async function openSequence(
   path: string,
   { model, tokenizer }: LoadedTextModel,
-  { data: file, recipe: from, batchSize, cache: cacheFolder }: EvalFlags,
+  {
+    data: file,
+    recipe: from,
+    batchSize,
+    cache: cacheFolder,
+  }: Pick<EvalFlags, 'data' | 'recipe' | 'batchSize' | 'cache'>,
 ): Promise<{ sequence: BatchSequence<AnyBatch>; name: string; close: () => void }> {
   const recipe = await findRecipe(from ?? path, from !== undefined);
   if (file !== undefined && model instanceof LanguageModel) {

@@ -2,7 +2,7 @@
  * What a compression method is: from the experts of one layer to the same experts stored small.
  * @module
  */
-import type { CompressedLayer, DesignShape } from '../checkpoints/index.js';
+import type { CompressedDType, CompressedLayer, DesignShape } from '../checkpoints/index.js';
 import type { Budget } from './budget.js';
 import type { LayerCalibration } from './calibration.js';
 import type { Redundancy } from './redundancy.js';
@@ -19,6 +19,11 @@ export interface LayerExperts extends DesignShape {
   readDesign(expert: number, into?: Float32Array): Promise<Float32Array>;
   /** Biases of the experts' outputs, `[hiddenSize]` per expert, where there are any: kept as they are. */
   readonly outputBiases?: readonly Float32Array[];
+  /**
+   * Element type in which the numbers will be stored; float32 when absent. What is left beside a centre is taken from the
+   * centre as it will be stored, so that its rounding is not lost.
+   */
+  readonly dtype?: CompressedDType;
   /** Weights of the router, `[numExperts, hiddenSize]`, where it has a row for each expert. */
   readonly router?: Float32Array;
   /** What the layer did on some text: present when the method asked for it. */

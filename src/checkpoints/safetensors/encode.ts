@@ -2,6 +2,7 @@
  * Float32 numbers as the narrower floats of a file.
  * @module
  */
+import { decodeFloats } from './decode.js';
 import type { StoredArray } from './dtypes.js';
 
 /** Float types that {@link encodeFloats} writes. */
@@ -59,4 +60,9 @@ function half(bits: number): number {
   const rest = fraction & ((1 << shift) - 1);
   const middle = 1 << (shift - 1);
   return sign | (kept + (rest > middle || (rest === middle && (kept & 1) === 1) ? 1 : 0));
+}
+
+/** What a reader gets of float32 numbers that were stored as another type; the numbers themselves where that is F32. */
+export function roundFloats(dtype: Exclude<EncodableDType, 'F64'>, values: Float32Array): Float32Array {
+  return dtype === 'F32' ? values : decodeFloats(dtype, encodeFloats(dtype, values));
 }

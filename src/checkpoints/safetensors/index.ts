@@ -13,7 +13,7 @@ export {
   type StoredDType,
   type TensorInfo,
 } from './dtypes.js';
-export { encodableDTypes, encodeFloats, type EncodableDType } from './encode.js';
+export { encodableDTypes, encodeFloats, roundFloats, type EncodableDType } from './encode.js';
 export { quote, SafetensorsError, type SafetensorsErrorCode } from './errors.js';
 export type { TensorEntry } from './header.js';
 export { SafetensorsFile, type ReadOptions } from './reader.js';

@@ -6,7 +6,7 @@
 import { z } from 'zod';
 import { createKind, type Kind, type KindSchema } from '../../moe/index.js';
 import { streamKey } from '../../nn/index.js';
-import type { StoredExpert } from '../../checkpoints/index.js';
+import { roundFloats, type StoredExpert } from '../../checkpoints/index.js';
 import { assertBijection, residualOf } from '../align.js';
 import { perExpertRatio } from '../budget.js';
 import { centreKinds, centreSchema } from '../centres/index.js';
@@ -35,10 +35,9 @@ export class ResMoE implements CompressionMethod {
     const { name, numExperts, intermediateSize, hiddenSize, blocks, outputBiases } = layer;
     const ratio = perExpertRatio(context.budget, numExperts, true);
     const finder = createKind(centreKinds, this.options.centre, undefined);
-    const { centre, permutations, objective, energies, residuals } = await finder.find(
-      layer,
-      context.onProgress,
-    );
+    const found = await finder.find(layer, context.onProgress);
+    const { permutations, objective, energies, residuals } = found;
+    const centre = layer.dtype ? roundFloats(layer.dtype, found.centre) : found.centre;
     const redundancy = redundancyOf(energies, residuals);
     context.onRedundancy?.(redundancy);
     const compressor = matrixCompressors[this.options.residual](this.options.scope);

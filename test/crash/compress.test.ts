@@ -83,9 +83,9 @@ const canMount =
 if (!canMount) console.log('skipped: a full disk, because this machine does not permit to mount a tmpfs');
 
 it.runIf(canMount).each([
-  ['a layer', '24k'],
-  ['the folder', '72k'],
-])('a disk that is full at %s: what to do, and nothing half-written', async (_, size) => {
+  ['the first layer', '16k', '', []],
+  ['the folder', '72k', ': it goes on from the finished layers in .*small\\.partial', ['small.partial']],
+])('a disk that is full at %s: what to do, and nothing half-written', async (_, size, more, left) => {
   const disk = join(root, 'disk');
   await mkdir(disk);
   const target = join(disk, 'small');
@@ -97,9 +97,9 @@ it.runIf(canMount).each([
   const [told, ...names] = run.stdout.trim().split('\n');
   const { message } = JSON.parse(told) as { message: string };
   expect(message).toMatch(
-    /no space left on the device \(ENOSPC\).*make room and run the same command again: it goes on from the finished layers in .*small\.partial$/,
+    new RegExp(`no space left on the device \\(ENOSPC\\).*make room and run the same command again${more}$`),
   );
-  expect(names).toEqual(['small.partial']);
+  expect(names).toEqual(left);
 });
 
 it('a missing shard: one line that names it, and nothing written', async () => {

@@ -3,6 +3,7 @@
  * the folder appears whole or not at all.
  * @module
  */
+import { existsSync } from 'node:fs';
 import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
@@ -60,6 +61,8 @@ export async function compressFolder(
     await state.remove();
     return outcome;
   } catch (error) {
+    // Nothing to go on from: nothing is left.
+    if (!(await state.holdsLayers())) await state.remove();
     throw advised(error, state.path);
   } finally {
     state.release();
@@ -187,8 +190,8 @@ function advised(error: unknown, statePath: string): unknown {
     const code = systemCode(at);
     if (code === 'ENOSPC' || code === 'EDQUOT')
       return new CompressionError(
-        `${(error as Error).message}; make room and run the same command again: ` +
-          `it goes on from the finished layers in ${statePath}`,
+        `${(error as Error).message}; make room and run the same command again` +
+          (existsSync(statePath) ? `: it goes on from the finished layers in ${statePath}` : ''),
         { cause: error },
       );
   }

@@ -104,6 +104,12 @@ export class CompressionState {
     await replaceFile(`${file}.json`, (handle) => handle.writeFile(encodeJson(entry)));
   }
 
+  /** Whether there is a finished layer to go on from. */
+  async holdsLayers(): Promise<boolean> {
+    const names = await readdir(this.path).catch(() => []);
+    return names.some((name) => name.endsWith('.safetensors.json'));
+  }
+
   /** Lets the folder go, for another run of the job. */
   release(): void {
     this.lock.release();

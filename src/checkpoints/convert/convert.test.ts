@@ -93,10 +93,13 @@ describe.each(folders)('%s, out and back', (name) => {
     await importCheckpoint(folder, ours);
     await exportHuggingFace(ours, back, { layout });
     const [before, after] = [await hashes(folder), await hashes(back)];
-    // Of several names of one tensor, one is written.
-    const aliases = await open(folder, async ({ mapping }) =>
-      mapping.flatMap((entry) => entry.aliases ?? []),
-    );
+    // Of several names of one tensor, one is written; of an untied Switch all, which transformers reads one by one.
+    const aliases = await open(folder, async ({ mapping, options, architecture }) => {
+      const written = architecture
+        .tensors(options, { layout, present: new Set() })
+        .map(({ tensor }) => tensor);
+      return mapping.flatMap((entry) => entry.aliases ?? []).filter((alias) => !written.includes(alias));
+    });
     const wanted = new Map([...before].filter(([tensor]) => !aliases.includes(tensor)));
     expect(after).toEqual(wanted);
     await open(folder, async ({ architecture }) => {

@@ -24,6 +24,8 @@ const [batch, time, vocabSize] = [2, 12, 23];
 
 /** Kinds of routers that have more to them than their defaults. */
 const routerVariants: Readonly<Record<string, readonly Options[]>> = {
+  softmax: [{}, { groups: { count: 2, chosen: 1, score: 'largest' } }],
+  biasBalanced: [{}, { groups: { count: 2, chosen: 1 } }],
   expertChoice: [{}, { evaluation: 'experts' }, { evaluation: 'experts', group: 'sequence' }],
   adaptiveClustering: [
     {},

@@ -35,6 +35,30 @@ const sparse = { numExperts: 4, topK: 2, intermediateSize: 12 };
 const cases: readonly (readonly [string, Options])[] = [
   ['dense, rotary positions', {}],
   ['rotary positions with another base', { rotary: { base: 500 } }],
+  [
+    'latent attention',
+    {
+      latentAttention: {
+        queryRank: 5,
+        keyValueRank: 6,
+        contentHeadSize: 3,
+        rotaryHeadSize: 4,
+        valueHeadSize: 5,
+      },
+    },
+  ],
+  [
+    'latent attention without a vector for queries, stretched',
+    {
+      latentAttention: { keyValueRank: 7, contentHeadSize: 2, rotaryHeadSize: 6, valueHeadSize: 3 },
+      rotary: {
+        interleaved: true,
+        scaling: { kind: 'yarn', factor: 4, originalContextLength: 8, mscale: 0.7, mscaleAllDim: 0.9 },
+      },
+    },
+  ],
+  ['norms of each head', { queryKeyNorm: 'head', numHeads: 6, numKeyValueHeads: 2, headSize: 4 }],
+  ['norms of all heads, cut off', { queryKeyNorm: 'all', clipQueryKeyValue: 0.5, attentionBias: 'inputs' }],
   ['learned positions', { positions: 'learned', norm: 'layer', bias: true }],
   ['relative positions', { positions: 'relative' }],
   ['no positions', { positions: 'none' }],

@@ -10,6 +10,8 @@ const small = {
   contextLength: 9,
 } as const;
 
+const latent = { keyValueRank: 6, contentHeadSize: 3, rotaryHeadSize: 4, valueHeadSize: 5 };
+
 describe('options', () => {
   test.each([
     ['hiddenSize', { hiddenSize: 10 }, 'hiddenSize 10 is not divisible by numHeads 4'],
@@ -24,6 +26,39 @@ describe('options', () => {
       '>0',
     ],
     ['initialization.head', { initialization: { head: 'uniform' } }, 'set tieEmbeddings to false'],
+    ['sparse.layers', { sparse: { numExperts: 2, layers: [0, 2] } }, 'there is no block 2: the model has 2'],
+    ['sparse.layers', { sparse: { numExperts: 2, layers: [1, 1] } }, 'list each block once, in order'],
+    [
+      'sparse.layers',
+      { sparse: { numExperts: 2, layers: [1], every: 2 } },
+      'both say which blocks are sparse',
+    ],
+    ['rotary', { positions: 'learned', rotary: {} }, 'learned positions have no rotary settings'],
+    [
+      'rotary.scaling.lowFrequencyFactor',
+      {
+        rotary: {
+          scaling: {
+            kind: 'llama3',
+            factor: 2,
+            lowFrequencyFactor: 4,
+            highFrequencyFactor: 4,
+            originalContextLength: 8,
+          },
+        },
+      },
+      'lowFrequencyFactor 4 is not below highFrequencyFactor 4',
+    ],
+    ['queryKeyNorm', { positions: 'span', memoryLength: 3, queryKeyNorm: 'all' }, 'leave queryKeyNorm out'],
+    ['attentionBias', { positions: 'transformerXL', attentionBias: 'all' }, 'leave attentionBias out'],
+    ['headSize', { latentAttention: latent, headSize: 4 }, 'latent attention has none: leave headSize out'],
+    ['numKeyValueHeads', { latentAttention: latent, numKeyValueHeads: 2 }, 'each of its numHeads 4 heads'],
+    ['positions', { latentAttention: latent, positions: 'none' }, 'use rotary positions, not none'],
+    [
+      'latentAttention.rotaryHeadSize',
+      { latentAttention: { ...latent, rotaryHeadSize: 3 } },
+      'rotary positions need an even size, not 3',
+    ],
     ['', { hidden_size: 8 }, '"hidden_size"'],
     ['sparse', { sparse: { numExperts: 2, experts_per_token: 1 } }, '"experts_per_token"'],
     ['positions', { positions: 'alibi' }, '"rotary"'],
@@ -41,6 +76,23 @@ describe('options', () => {
     const model = new LanguageModel({ ...options, vocabSize: 11 });
     expect(model.parameters().get('blocks.0.attention.query.weight')!.shape).toEqual([16, 10]);
     expect(model.parameters().get('blocks.0.attention.output.weight')!.shape).toEqual([10, 16]);
+  });
+
+  test('listed blocks are sparse, and no others', () => {
+    const options = languageModelSchema.parse({
+      ...small,
+      numLayers: 4,
+      sparse: { numExperts: 2, layers: [0, 3] },
+    });
+    const names = [...new LanguageModel({ ...options, vocabSize: 11 }).parameters().keys()];
+    const routed = names.filter((name) => name.endsWith('router.classifier.weight'));
+    expect(routed.map((name) => name.split('.')[1])).toEqual(['0', '3']);
+  });
+
+  test('latent heads need not divide the hidden size', () => {
+    const options = languageModelSchema.parse({ ...small, hiddenSize: 10, latentAttention: latent });
+    const parameters = new LanguageModel({ ...options, vocabSize: 11 }).parameters();
+    expect(parameters.get('blocks.0.attention.keyValueUp.weight')!.shape).toEqual([4 * 8, 6]);
   });
 
   test('odd heads are fine without rotation', () => {

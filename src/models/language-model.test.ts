@@ -54,6 +54,15 @@ const targets = ids();
 
 const sparse = { every: 2, numExperts: 4, topK: 2, router: { kind: 'softmax', zLossCoefficient: 0.01 } };
 
+const latentAttention = {
+  queryRank: 5,
+  keyValueRank: 6,
+  contentHeadSize: 3,
+  rotaryHeadSize: 4,
+  valueHeadSize: 5,
+};
+const yarn = { kind: 'yarn', factor: 4, originalContextLength: 8, mscale: 0.7, mscaleAllDim: 0.9 };
+
 const gradientCases: readonly (readonly [string, Input, { masked?: boolean; training?: boolean }])[] = [
   ['grouped queries, rotary, sparse every second block', { numKeyValueHeads: 2, sparse }, {}],
   [
@@ -85,6 +94,26 @@ const gradientCases: readonly (readonly [string, Input, { masked?: boolean; trai
     },
     { training: true },
   ],
+  [
+    'latent attention, neighbours rotated by stretched angles, choices limited to groups',
+    {
+      latentAttention,
+      rotary: { interleaved: true, scaling: yarn },
+      sparse: {
+        layers: [0],
+        numExperts: 6,
+        topK: 2,
+        router: { kind: 'softmax', scale: 1.5, groups: { count: 3, chosen: 2 } },
+      },
+    },
+    { masked: true },
+  ],
+  [
+    'norms of all heads together, cut off, biases on what goes in',
+    { queryKeyNorm: 'all', clipQueryKeyValue: 0.6, attentionBias: 'inputs', normEpsilon: 0.01 },
+    {},
+  ],
+  ['norms of each head', { queryKeyNorm: 'head', numKeyValueHeads: 1 }, {}],
 ];
 
 describe('end to end', () => {

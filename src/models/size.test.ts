@@ -43,6 +43,16 @@ describe('language models', () => {
     });
   });
 
+  test('latent attention, by hand', () => {
+    const latentAttention = { keyValueRank: 5, contentHeadSize: 3, rotaryHeadSize: 2, valueHeadSize: 4 };
+    const weights = 8 * 2 * 5 + 8 * 7 + 5 * 2 * 7 + 2 * 4 * 8;
+    const { parameters, forwardFlopsPerToken } = size({ ...small, latentAttention });
+    expect(parameters).toBe(11 * 8 + 4 * (weights + dense) + norms + 4 * 5);
+    // Half of ten keys: a product with five numbers, and one with four.
+    const flops = 2 * 4 * (weights + dense) + 4 * (2 * 2 * (5 + 4) * 5) + 2 * 11 * 8;
+    expect(forwardFlopsPerToken).toBe(flops);
+  });
+
   test('experts: all are stored, topK are active', () => {
     const sparse = size({ ...small, sparse: { every: 2, numExperts: 5, topK: 2 } });
     const plain = size(small);

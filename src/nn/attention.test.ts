@@ -3,7 +3,12 @@ import { randomNumbers } from '../../test/support/gradient-check.js';
 import { leafGradientError } from '../../test/support/leaf-gradients.js';
 import { distance, randomParameters, run } from '../../test/support/numbers.js';
 import { input, multiply, sum, type Tensor } from '../graph/index.js';
-import { Attention, scaledDotProductAttention, type AttentionOptions } from './attention.js';
+import {
+  Attention,
+  scaledDotProductAttention,
+  type AttentionOptions,
+  type AttentionSizes,
+} from './attention.js';
 import { evaluationContext, trainingContext } from './context.js';
 import { normal } from './initializers.js';
 import { nameParameters } from './module.js';
@@ -168,6 +173,12 @@ describe('attention equals the plain loops, value and gradient', () => {
   });
 });
 
+/** `weight · x / √(mean(x²) + 0.1)` */
+function normalized(numbers: readonly number[], weight: Float64Array): number[] {
+  const root = Math.sqrt(numbers.reduce((total, value) => total + value ** 2, 0) / numbers.length + 0.1);
+  return numbers.map((value, i) => (weight[i] * value) / root);
+}
+
 describe('the attention layer', () => {
   const [batch, time, hiddenSize, headSize] = [2, 5, 6, 4];
   const create = (numHeads: number, numKeyValueHeads: number, bias = false): Attention =>
@@ -238,6 +249,75 @@ describe('the attention layer', () => {
     const y = attention.forward(x, { causal: true, site: 'a' }, evaluationContext());
     const actual = await run({ y }, [...data, ['x', rows]]);
     expect(distance(actual.y, project('output', joined, 2 * headSize).flat())).toBeLessThan(1e-12);
+  });
+
+  test.each<
+    [string, Partial<AttentionSizes>, (numbers: readonly number[], weight: Float64Array) => number[]]
+  >([
+    [
+      'over each head',
+      { queryKeyNorm: { over: 'head', epsilon: 0.1 } },
+      (numbers, weight) => [0, 1].flatMap((h) => normalized(numbers.slice(h * 4, h * 4 + 4), weight)),
+    ],
+    [
+      'over all heads',
+      { queryKeyNorm: { over: 'all', epsilon: 0.1 } },
+      (numbers, weight) => normalized(numbers, weight),
+    ],
+    [
+      'over all heads, then cut off',
+      { queryKeyNorm: { over: 'all', epsilon: 0.1 }, clip: 0.4 },
+      (numbers, weight) => normalized(numbers, weight).map((value) => Math.max(-0.4, Math.min(0.4, value))),
+    ],
+  ])('queries and keys are normalised %s', async (_, more, norm) => {
+    const sizes = { hiddenSize, numHeads: 2, numKeyValueHeads: 2, headSize };
+    const attention = new Attention({ ...sizes, ...more }, normal(1));
+    const parameters = nameParameters(attention, 'float64');
+    const data = randomParameters(parameters, 6);
+    // The same attention over projections that are normalised already: identity weights read them.
+    const project = (name: string, of: (numbers: readonly number[]) => readonly number[]): Float64Array => {
+      const projected = Array.from({ length: batch * time }, (_token, t) =>
+        of(
+          Array.from({ length: 8 }, (_out, out) =>
+            rows
+              .subarray(t * hiddenSize, (t + 1) * hiddenSize)
+              .reduce((sum, value, i) => sum + value * data.get(`${name}.weight`)![out * hiddenSize + i], 0),
+          ),
+        ),
+      );
+      const byHead: number[] = [];
+      for (let b = 0; b < batch; b++)
+        for (let h = 0; h < 2; h++)
+          for (let t = 0; t < time; t++) byHead.push(...projected[b * time + t].slice(h * 4, h * 4 + 4));
+      return Float64Array.from(byHead);
+    };
+    const clip = (numbers: readonly number[]): readonly number[] =>
+      more.clip === undefined ? numbers : numbers.map((n) => Math.max(-more.clip!, Math.min(more.clip!, n)));
+    const attended = referenceAttention(
+      { batch, heads: 2, queryTime: time, keyTime: time, headSize, valueSize: headSize },
+      {
+        query: project('query', (numbers) => norm(numbers, data.get('queryNorm.weight')!)),
+        key: project('key', (numbers) => norm(numbers, data.get('keyNorm.weight')!)),
+        value: project('value', clip),
+      },
+      { causal: true },
+    );
+    const output = data.get('output.weight')!;
+    const expected = Array.from({ length: batch * time * hiddenSize }, (_out, at) => {
+      const [out, t, b] = [
+        at % hiddenSize,
+        Math.floor(at / hiddenSize) % time,
+        Math.floor(at / hiddenSize / time),
+      ];
+      let total = 0;
+      for (let h = 0; h < 2; h++)
+        for (let d = 0; d < 4; d++)
+          total += attended[((b * 2 + h) * time + t) * 4 + d] * output[out * 8 + h * 4 + d];
+      return total;
+    });
+    const y = attention.forward(x, { causal: true, site: 'a' }, evaluationContext());
+    const actual = await run({ y }, [...data, ['x', rows]]);
+    expect(distance(actual.y, expected)).toBeLessThan(1e-12);
   });
 
   test('attends to a memory of another length, behind its own mask', async () => {

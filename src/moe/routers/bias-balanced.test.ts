@@ -17,6 +17,7 @@ import { gradients, input, sum } from '../../graph/index.js';
 import { nameParameters, normal } from '../../nn/index.js';
 import { routerConformance, type RouterSizes, type RouterSubject } from '../router.case.js';
 import { BiasBalancedRouter, followLoad, type BiasBalancedOptions } from './bias-balanced.js';
+import type { ExpertGroups } from './group-limit.js';
 
 type Settings = Omit<Partial<BiasBalancedOptions>, keyof RouterSizes>;
 
@@ -48,8 +49,22 @@ function sequenceBalance(
   return values.reduce((a, b) => a + b, 0) / Math.max(1, values.length);
 }
 
+/** Scores, −∞ outside the best groups of neighbours. */
+function withinGroups(row: readonly number[], { count, chosen, score }: ExpertGroups): number[] {
+  const size = row.length / count;
+  const value = (group: number): number => {
+    const sorted = row.slice(group * size, (group + 1) * size).sort((a, b) => b - a);
+    return score === 'largest' ? sorted[0] : sorted[0] + sorted[1];
+  };
+  const order = Array.from({ length: count }, (_, group) => group).sort(
+    (a, b) => value(b) - value(a) || a - b,
+  );
+  const best = new Set(order.slice(0, chosen));
+  return row.map((s, e) => (best.has(Math.floor(e / size)) ? s : -Infinity));
+}
+
 function conform(name: string, settings: Settings, skip: NonNullable<RouterSubject['skip']>): void {
-  const { score = 'sigmoid', normalizeGates = score === 'sigmoid', scale = 1 } = settings;
+  const { score = 'sigmoid', normalizeGates = score === 'sigmoid', scale = 1, groups } = settings;
   routerConformance({
     name,
     create: (sizes) =>
@@ -58,10 +73,8 @@ function conform(name: string, settings: Settings, skip: NonNullable<RouterSubje
       const logits = logitsOf(inputs);
       const scores = logits.map((row) => (score === 'sigmoid' ? row.map(logistic) : softmaxOf(row)));
       const bias = inputs.parameters.get('loadBias')!;
-      const experts = largestOf(
-        scores.map((row) => row.map((s, e) => s + bias[e])),
-        topK,
-      );
+      const biased = scores.map((row) => row.map((s, e) => s + bias[e]));
+      const experts = largestOf(groups ? biased.map((row) => withinGroups(row, groups)) : biased, topK);
       const chosen = picked(scores, experts);
       const gates = normalizeGates ? normalized(chosen, 1e-9) : chosen;
       const probabilities = normalized(scores);
@@ -88,6 +101,17 @@ const coupled = {
 };
 conform('bias-balanced, sigmoid', {}, {});
 conform('bias-balanced, raw sigmoid, scaled', { normalizeGates: false, scale: 2.5 }, {});
+const limited = {
+  'one expert gets every token': 'one expert makes no groups',
+  'topK = numExperts chooses every expert once': 'the chosen groups do not have them all',
+  'the names of the experts do not matter': 'groups are neighbours',
+};
+conform(
+  'bias-balanced, two best of three groups',
+  { groups: { count: 3, chosen: 2, score: 'topTwo' } },
+  limited,
+);
+conform('bias-balanced, one of two groups', { groups: { count: 2, chosen: 1, score: 'largest' } }, limited);
 conform('bias-balanced, softmax', { score: 'softmax' }, coupled);
 
 describe('the bias', () => {

@@ -39,6 +39,8 @@ describe('configuration', () => {
       { feed_forward_proj: 'gated-tanh' },
       'feed_forward_proj is "gated-tanh"; expected one of relu',
     ],
+    ['t5/relu', { num_decoder_layers: 2e9 }, 'a stack of 2000000000 layers is more than any model has'],
+    ['switch_transformers/steps', { num_layers: 2e9 }, 'a stack of 2000000000 layers'],
     ['t5/relu', { d_model: null }, 'd_model is missing'],
     ['t5/relu', { sliding_window: 5 }, 't5 has no "sliding_window" (here 5)'],
     ['t5/relu', { relative_attention_max_distance: 16 }, 'maxDistance 16 is not beyond the 16 distances'],

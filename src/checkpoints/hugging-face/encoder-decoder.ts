@@ -13,10 +13,16 @@ import type { TensorNames } from './tensor-names.js';
 /** Options before defaults. */
 export type EncoderDecoderInput = z.input<typeof encoderDecoderSchema>;
 
+/** More blocks than any model has: above, a damaged configuration would make lists that fill the memory. */
+const MOST_LAYERS = 1 << 16;
+
 /** Reads the keys that both families have. What a family has besides is added by it. */
 export function readEncoderDecoder(config: ConfigReader): EncoderDecoderInput {
   const dropout = config.number('dropout_rate', 0.1);
   const numEncoderLayers = config.size('num_layers');
+  const numDecoderLayers = config.size('num_decoder_layers', numEncoderLayers);
+  const numLayers = Math.max(numEncoderLayers, numDecoderLayers);
+  if (numLayers > MOST_LAYERS) config.refuse(`a stack of ${numLayers} layers is more than any model has`);
   // Later versions of transformers call every T5 tied, and keep what v1.1 meant by untied in a key of its own; a
   // separate output layer and unscaled states go together.
   const isTied = config.boolean('tie_word_embeddings', true) && config.boolean('scale_decoder_outputs', true);
@@ -30,7 +36,7 @@ export function readEncoderDecoder(config: ConfigReader): EncoderDecoderInput {
     headSize: config.size('d_kv', 64),
     intermediateSize: config.size('d_ff'),
     numEncoderLayers,
-    numDecoderLayers: config.size('num_decoder_layers', numEncoderLayers),
+    numDecoderLayers,
     numHeads: config.size('num_heads'),
     // Relative positions have no end; T5 was trained on this many tokens.
     contextLength,

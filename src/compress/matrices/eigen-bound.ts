@@ -40,12 +40,15 @@ export interface RitzPairs {
  * diagonal D that is at most `[[Θ + D, 0], [0, C + R D⁻¹ Rᵀ]]`, so the sum wanted is at most that of the `rank` largest
  * among θ + d and as many as need be of ν, the largest eigenvalue of the second block, which the power method bounds
  * from above (Kuczyński & Woźniakowski 1992 for the idea).
+ *
+ * @param hopeless infinity is returned at once where the bound would exceed what was found by more than this.
  */
 export async function largestSumBound(
   products: Products,
   matrix: Float32Array,
   { size, count, values, vectors, residuals }: RitzPairs,
   rank: number,
+  hopeless: number,
   seed: number,
 ): Promise<number> {
   const norms = columnNorms(residuals, count);
@@ -53,6 +56,8 @@ export async function largestSumBound(
   let coupling = 0;
   for (let i = 0; i < rank; i++) coupling += norms[i];
   const rate = coupling / (ROOM * smallest);
+  // What the couplings alone add needs no probe.
+  if (rate * coupling > hopeless) return Infinity;
   const slack = Float64Array.from(norms, (norm, i) =>
     Math.max(rate * norm, i < rank ? 0 : smallest - values[i]),
   );

@@ -19,6 +19,9 @@ const HIGHEST_DEGREE = 8;
 
 const MAX_ROUNDS = 12;
 
+/** Plain powers before the first filter, which must know roughly where the eigenvalues that are wanted end. */
+const FIRST_POWERS = 3;
+
 /** Eigenvalues below this part of the largest are rounding errors of the matrix. */
 const NOISE = 1e-6;
 
@@ -52,7 +55,10 @@ export async function topEigenvectors(
   if (count === size) return allEigenvectors(matrix, size, rank);
   let block = new Float32Array(size * count) as Float32Array;
   fillNormal(seed, block);
-  block = await step(products, matrix, size, count, { now: block, before: block, factors: [1, 0, 0] });
+  for (let power = 0; power < FIRST_POWERS; power++) {
+    block = await orthonormalize(products, block, size, count);
+    block = await step(products, matrix, size, count, { now: block, before: block, factors: [1, 0, 0] });
+  }
   for (let round = 1; ; round++) {
     const pairs = await rayleighRitz(products, matrix, size, count, block);
     const { values, vectors } = pairs;
@@ -60,7 +66,14 @@ export async function topEigenvectors(
     const exhausted = values[count - 1] <= NOISE * values[0];
     const bound = exhausted
       ? sum
-      : await largestSumBound(products, matrix, pairs, rank, streamKey(seed, round));
+      : await largestSumBound(
+          products,
+          matrix,
+          pairs,
+          rank,
+          round === MAX_ROUNDS ? Infinity : tolerance(sum),
+          streamKey(seed, round),
+        );
     if (exhausted || bound - sum <= tolerance(sum) || round === MAX_ROUNDS)
       return { vectors: firstColumns(vectors, count, rank), sumBound: Math.max(sum, bound) };
     block = await filter(products, matrix, pairs);

@@ -2,7 +2,7 @@
  * `npm run bench`: ours and the peers in turn, in one run, as ratios. Peers run where they are installed (see
  * bench/peers/README.md); without them only our own figures are printed.
  *
- *   npm run bench -- [--rounds 3] [--threads 2] [--python PATH] [--no-peers] [--no-routers] [--json]
+ *   npm run bench -- [--rounds 3] [--threads 2] [--python PATH] [--no-peers] [--no-routers] [--no-resmoe] [--json]
  */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
@@ -101,6 +101,16 @@ if (!process.argv.includes('--no-routers')) {
   if (status !== 0) throw new Error('routers.mjs failed');
   results.routers = JSON.parse(stdout);
 }
+if (!process.argv.includes('--no-resmoe')) {
+  say("ResMoE's assignments, alignment and factors (--no-resmoe leaves them out)");
+  const { stdout, status } = spawnSync(
+    process.execPath,
+    [here('resmoe.mjs'), ...(process.argv.includes('--no-peers') ? ['--no-peers'] : [])],
+    { encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] },
+  );
+  if (status !== 0) throw new Error('resmoe.mjs failed');
+  results.resmoe = JSON.parse(stdout);
+}
 results.machine = {
   cpu: cpus()[0]?.model,
   cores: cpus().length,
@@ -140,6 +150,22 @@ if (asJson) {
     ...(results.routers ?? []).map(
       ({ name, ratio, flopsRatio }) =>
         `${name.padEnd(28)}${ratio.toFixed(2)} × the Switch step, FLOPs × ${flopsRatio.toFixed(2)}`,
+    ),
+    '',
+    ...(results.resmoe?.solver ?? []).map(({ size, kind, seconds, ratio }) =>
+      `assignment ${size} ${kind}`
+        .padEnd(48)
+        .concat(`${seconds.toFixed(3)} s${ratio ? `, scipy / ours ${ratio.toFixed(2)}` : ''}`),
+    ),
+    ...(results.resmoe?.layer ?? []).map(({ kind, alignSeconds, svdSeconds, pruneSeconds, ratio }) =>
+      `8 experts of 3072 × 1536 ${kind}`
+        .padEnd(60)
+        .concat(
+          `aligned ${alignSeconds.toFixed(1)} s, SVD ${svdSeconds.toFixed(1)} s, pruned ${pruneSeconds.toFixed(1)} s`,
+          ratio
+            ? `; POT and NumPy / ours ${ratio.alignAndSvd.toFixed(2)} with SVD, ${ratio.alignAndPrune.toFixed(2)} pruned`
+            : '',
+        ),
     ),
     '',
     'peer / ours: ratio of medians of paired rounds (ratio of lowest times); above 1 means that we are faster.',

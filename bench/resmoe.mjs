@@ -3,7 +3,7 @@
  * POT and NumPy, and one iteration on a layer of Mixtral's size beside its floor. A part of `npm run bench` where the peers
  * are installed (bench/peers/README.md); by itself:
  *
- *   node bench/resmoe.mjs [--what solver,layer,mixtral] [--python PATH] [--sizes 3072,8192] [--json]
+ *   node bench/resmoe.mjs [--what solver,layer,mixtral] [--python PATH] [--sizes 3072,8192] [--no-peers]
  */
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -24,7 +24,10 @@ const say = (text) => process.stderr.write(`${text}\n`);
 const wanted = argument('what', 'solver,layer').split(',');
 const venv = here('peers/resmoe/venv/bin/python');
 const python = [argument('python', ''), venv, 'python3'].find(
-  (command) => command && spawnSync(command, ['-c', 'import ot, scipy']).status === 0,
+  (command) =>
+    !process.argv.includes('--no-peers') &&
+    command &&
+    spawnSync(command, ['-c', 'import ot, scipy']).status === 0,
 );
 const folder = mkdtempSync(join(tmpdir(), 'switchyard-resmoe-'));
 const results = {};

@@ -238,7 +238,7 @@ describe('eval and generate', () => {
     [
       'routing that needs other weights',
       ['generate', 'run', '--set', 'model.sparse.numExperts=5'],
-      'run/model/model.safetensors: blocks.1.feedForward.router.classifier.weight is F32 [4, 16], expected F32 [5, 16]',
+      'run/model/model.safetensors does not fit config.json: "blocks.1.feedForward.router.classifier.weight" is [4, 16] instead of [5, 16]',
     ],
     [
       'a misspelt option of the model',

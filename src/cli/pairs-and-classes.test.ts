@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { cp, readFile, rm, writeFile } from 'node:fs/promises';
+import { cp, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { switchyard, twoAtATime, type Ended } from '../../test/support/command.js';
@@ -195,7 +195,7 @@ describe('what does not fit is refused in one line', () => {
   ];
   let results: Ended[];
   beforeAll(async () => {
-    await Promise.all(rows.map(([, recipe], i) => recipe && write(`wrong-${i}.json`, recipe)));
+    for (const [i, [, recipe]] of rows.entries()) if (recipe) await write(`wrong-${i}.json`, recipe);
     results = await twoAtATime(
       rows.map(([, recipe, [verb, ...rest]], i) =>
         recipe ? [verb!, `wrong-${i}.json`, '--out', 'x', ...rest] : [verb!, ...rest],

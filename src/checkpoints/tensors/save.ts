@@ -41,8 +41,8 @@ export interface SaveTensorsOptions {
  * in the order in which they are given; in a file they lie in the order of the reference implementation.
  *
  * All files are written and synced under temporary names and then renamed, the index last: until it is there the folder
- * holds no checkpoint. On failure everything is removed again; a killed
- * process leaves at worst files called `….tmp-…`. Use {@link createFolder} around it where other files
+ * holds no checkpoint. On failure everything is removed again; a killed process may leave files called `….tmp-…`, and
+ * whole shards without an index, which the next save replaces. Use {@link createFolder} around it where other files
  * belong to the checkpoint.
  *
  * @throws SafetensorsError `exists` if the folder holds a checkpoint already, `tensor` if two tensors have one name, or

@@ -218,6 +218,16 @@ describe('eval and generate', () => {
       ['eval', 'run/model'],
       'run/model is a model folder without a recipe: say what to measure it on with --data FILE',
     ],
+    [
+      'a window without a text',
+      ['eval', 'run', '--context-length', '4'],
+      '--context-length is for language models on a text: give --data FILE as well, or leave it out',
+    ],
+    [
+      'a window beyond the model',
+      ['eval', 'run', '--data', 'one.txt', '--context-length', '99999'],
+      "--context-length 99999 is more than the model's contextLength",
+    ],
     ['a text of no token', ['eval', 'run', '--data', 'empty.txt'], 'empty.txt is empty'],
     [
       'a text of one token',

@@ -33,6 +33,7 @@ interface EvalFlags {
   readonly recipe?: string;
   readonly batchSize: number;
   readonly maxBatches?: number;
+  readonly contextLength?: number;
   readonly device: (typeof devices)[number];
   readonly cache: string;
   readonly set?: string[];
@@ -55,6 +56,11 @@ export function evalCommand(): Command {
     )
     .option('-b, --batch-size <count>', 'sequences at once', numberIn(1, 65536, true), 16)
     .option('--max-batches <count>', 'stop after this many batches', numberIn(1, Infinity, true))
+    .option(
+      '--context-length <tokens>',
+      'of a language model on --data: tokens that are read at once, for models that take more than memory has room for (default: all that it takes)',
+      numberIn(1, Infinity, true),
+    )
     .option('--device <device>', devices.join(', '), 'cpu')
     .option('--cache <folder>', 'where tokenised text is kept', '.cache')
     .option(
@@ -72,7 +78,8 @@ export function evalCommand(): Command {
       `
 Examples:
   switchyard eval runs/demo/switch
-  switchyard eval runs/demo/switch --data book.txt --json`,
+  switchyard eval runs/demo/switch --data book.txt --json
+  switchyard eval OLMoE-1B-7B --data book.txt --context-length 1024 --batch-size 1`,
     )
     .action(async (path: string, flags: EvalFlags) => {
       const loaded = await loadTextModel(path, changeModel(flags.set), flags);
@@ -147,12 +154,20 @@ export async function openSequence(
     data: file,
     recipe: from,
     batchSize,
+    contextLength: window,
     cache: cacheFolder,
-  }: Pick<EvalFlags, 'data' | 'recipe' | 'batchSize' | 'cache'>,
+  }: Pick<EvalFlags, 'data' | 'recipe' | 'batchSize' | 'contextLength' | 'cache'>,
 ): Promise<{ sequence: BatchSequence<AnyBatch>; name: string; close: () => void }> {
   const recipe = await findRecipe(from ?? path, from !== undefined);
+  if (window !== undefined && !(file !== undefined && model instanceof LanguageModel))
+    throw new Error(
+      '--context-length is for language models on a text: give --data FILE as well, or leave it out',
+    );
   if (file !== undefined && model instanceof LanguageModel) {
-    const shape = { batchSize, contextLength: model.options.contextLength };
+    const longest = model.options.contextLength;
+    if (window !== undefined && window > longest)
+      throw new Error(`--context-length ${window} is more than the model's contextLength ${longest}`);
+    const shape = { batchSize, contextLength: window ?? longest };
     const order = evaluationOrder(model);
     return { ...(await openTextForEvaluation(file, tokenizer, shape, cacheFolder, order)), name: file };
   }

@@ -5,7 +5,7 @@ import { distance, run } from '../../test/support/numbers.js';
 import { matrix } from '../../test/support/reference-moe.js';
 import { entropyOf, softmaxOf } from '../../test/support/reference-router.js';
 import { cast, constant, gradients, input } from '../graph/index.js';
-import { balanceLoss, entropyLoss, importanceLoss, loadLoss } from './losses.js';
+import { balanceLoss, entropyLoss, importanceLoss, loadLoss, pooledBalanceLoss } from './losses.js';
 
 describe('entropy', () => {
   const logits = input('logits', 'float64', [4, 3]);
@@ -123,4 +123,76 @@ test('the load loss has the gradient of its formula in scores, noise and spread'
     ]),
   );
   expect(error).toBeLessThan(1e-8);
+});
+
+describe('the balance of all layers pooled', () => {
+  /** Layers of certain decisions: every token gives its first choice all of its probability. */
+  const pooled = async (
+    layers: readonly (readonly (readonly number[])[])[],
+    mask?: number[],
+  ): Promise<number> => {
+    const decisions = layers.map((choices) => ({
+      experts: constant('int32', [choices.length, choices[0].length], choices.flat()),
+      probabilities: constant(
+        'float64',
+        [choices.length, 4],
+        choices.flatMap(([first]) => [0, 1, 2, 3].map((expert) => Number(expert === first))),
+      ),
+    }));
+    const loss = pooledBalanceLoss(decisions, mask && constant('float64', [mask.length], mask));
+    return (await run({ loss }, [])).loss[0];
+  };
+
+  test('layers that lean to different experts even each other out', async () => {
+    expect(
+      await pooled([
+        [[0], [0]],
+        [[0], [0]],
+      ]),
+    ).toBe(4);
+    expect(
+      await pooled([
+        [[0], [0]],
+        [[1], [1]],
+      ]),
+    ).toBe(2);
+    expect(
+      await pooled([
+        [[0], [1]],
+        [[2], [3]],
+      ]),
+    ).toBe(1);
+  });
+
+  test('every choice of a token counts', async () => {
+    // 4 · (f₀ P₀ + f₁ P₁), all tokens choosing 0 and 1, and giving 0 everything.
+    expect(
+      await pooled([
+        [
+          [0, 1],
+          [0, 1],
+        ],
+      ]),
+    ).toBe(4);
+    expect(
+      await pooled([
+        [
+          [0, 1],
+          [2, 3],
+        ],
+      ]),
+    ).toBe(2);
+  });
+
+  test('padding counts in no layer', async () => {
+    expect(
+      await pooled(
+        [
+          [[0], [3]],
+          [[1], [3]],
+        ],
+        [1, 0],
+      ),
+    ).toBe(2);
+  });
 });

@@ -67,7 +67,7 @@ for (const variant of [...new Set(compressed.map((record) => record.variant))]) 
       spread(found.map(({ entry }) => entry.models.pretrained.perplexity), 2),
       ...tasks.map((task) =>
         spread(
-          found.filter(({ record }) => counting(task, record)).map(({ entry }) => entry.models[task][scoreOf[task]].value),
+          found.filter(({ entry }) => entry.models[task]).map(({ entry }) => entry.models[task][scoreOf[task]].value),
         ),
       ),
     ];

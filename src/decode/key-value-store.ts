@@ -16,7 +16,7 @@ export class KeyValueStore {
   /**
    * @param layers what every block keeps of a token
    * @param batch texts
-   * @param capacity slots a text
+   * @param slots of a text
    */
   constructor(
     private readonly layers: readonly CacheSizes[],

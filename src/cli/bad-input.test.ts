@@ -188,7 +188,7 @@ describe('recipes and commands', () => {
     [
       'no such recipe',
       ['train', 'nothing', '--out', 'x'],
-      "there is no recipe 'nothing': give the path of a JSON file, or one of demo, ",
+      "there is no recipe 'nothing': give the path of a JSON file, or one of cola, demo, ",
     ],
     ['no recipe at all', ['train'], 'give a recipe, or --resume with --out to continue a run'],
     ['an unknown command', ['trian'], "unknown command 'trian' (Did you mean train?)"],

@@ -72,6 +72,23 @@ test('a method that looks at a text', { timeout: 120_000 }, async () => {
   );
 });
 
+test('a page about a model and its compressed forms', { timeout: 120_000 }, async () => {
+  for (const ratio of ['0.1', '0.4'])
+    expect(await command('compress', 'model', '-o', `kept-${ratio}`, '--ratio', ratio)).toMatchObject({
+      code: 0,
+    });
+  const folders = ['model', 'kept-0.1', 'kept-0.4'];
+  const made = await command('report', ...folders, '--data', 'text.txt', '-o', 'page.html', '--json');
+  expect(made).toMatchObject({ code: 0 });
+  const { models } = JSON.parse(made.stdout) as { models: { name: string; bytes: number; loss: number }[] };
+  expect(models.map(({ name }) => name)).toEqual(folders);
+  expect(models[1].bytes).toBeLessThan(models[2].bytes);
+  for (const { loss } of models) expect(loss).toBeGreaterThan(0);
+  const page = await readFile(join(folder, 'page.html'), 'utf8');
+  for (const id of ['size', 'errors', 'spectrum']) expect(page).toContain(`<section id="${id}"`);
+  expect(JSON.parse(await readFile(join(folder, 'page.json'), 'utf8'))).toMatchObject({ version: 1, models });
+});
+
 describe('one line says what is wrong, and nothing is written', () => {
   const rows: readonly (readonly [string, readonly string[], RegExp])[] = [
     ['no such folder', ['nowhere'], /there is no model here: cannot read nowhere\/config\.json/],

@@ -6,12 +6,13 @@ import { Command } from 'commander';
 import { existsSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { basename, dirname, extname, join, resolve } from 'node:path';
-import { encodeJson, replaceFile, type JsonObject } from '../checkpoints/index.js';
+import { encodeJson, replaceFile } from '../checkpoints/index.js';
 import { loadTokenizer, openData, openTextForEvaluation, type BatchSequence } from '../data/index.js';
 import { memoryLengths } from '../models/index.js';
 import { recipeOfRun, requireLanguageModel, type RecipeOf } from '../recipes/index.js';
 import type { Report, RunReport } from '../report/index.js';
 import { evaluationOrder } from '../train/index.js';
+import { compressionReport } from './compression-report.js';
 import { numberIn } from './options.js';
 import { Progress } from './progress.js';
 
@@ -28,7 +29,7 @@ interface ReportFlags {
 export function reportCommand(): Command {
   return new Command('report')
     .description('make a page of figures about runs, and their numbers beside it')
-    .argument('<runs...>', 'run folders; several are compared')
+    .argument('<runs...>', 'run folders, or compressed folders and their original; several are compared')
     .option('-o, --out <file>', 'the page (default: report.html in the first run)')
     .option('-d, --data <file>', "a UTF-8 text to route (default: the validation set of each run's recipe)")
     .option('--tokens <count>', 'tokens whose routing is analysed', numberIn(16, 1 << 20, true), 16_384)
@@ -41,11 +42,13 @@ export function reportCommand(): Command {
 Examples:
   switchyard report runs/demo/switch
   switchyard report runs/demo/switch runs/demo/dense --out compared.html
+  switchyard report model small smaller --data other.txt --out compression.html
   switchyard report runs/mine --data other.txt --tokens 65536`,
     )
     .action(async (folders: string[], flags: ReportFlags) => {
+      const areCompressed = folders.some((folder) => existsSync(join(folder, 'compression.json')));
       for (const folder of folders) {
-        if (!existsSync(join(folder, 'recipe.json')))
+        if (!areCompressed && !existsSync(join(folder, 'recipe.json')))
           throw new Error(`${folder} is no run folder: it has no recipe.json`);
       }
       const page = flags.out ?? join(folders[0], 'report.html');
@@ -53,6 +56,16 @@ Examples:
       const numbers = `${page.slice(0, -'.html'.length)}.json`;
       const progress = new Progress(process.stderr, flags.json);
       const names = uniqueNames(folders);
+      if (areCompressed) {
+        const text = { file: flags.data, tokens: flags.tokens, cache: flags.cache };
+        const report = await compressionReport(folders, names, text);
+        const { compressionPage } = await import('../report/index.js');
+        await writePage(page, numbers, compressionPage(report, basename(numbers)), report);
+        const brief = report.models.map(({ name, bytes, loss }) => ({ name, bytes, loss }));
+        if (flags.json) process.stdout.write(`${JSON.stringify({ page, numbers, models: brief })}\n`);
+        else process.stdout.write(`${page}\n${numbers}\n`);
+        return;
+      }
       const runs: RunReport[] = [];
       for (const [i, folder] of folders.entries()) {
         progress.line(`${names[i]}: routing ${flags.tokens} tokens`);
@@ -61,12 +74,7 @@ Examples:
       const data = flags.data ?? (runs.length === 1 ? 'its validation set' : 'their validation sets');
       const report: Report = { version: 1, data, runs };
       const { reportPage } = await import('../report/index.js');
-      await mkdir(dirname(page), { recursive: true });
-      const html = reportPage(report, basename(numbers));
-      await replaceFile(numbers, (file) =>
-        file.writeFile(`${encodeJson(report as unknown as JsonObject)}\n`),
-      );
-      await replaceFile(page, (file) => file.writeFile(html));
+      await writePage(page, numbers, reportPage(report, basename(numbers)), report);
       if (flags.json) {
         const brief = runs.map(({ name, history }) => ({
           name,
@@ -75,6 +83,13 @@ Examples:
         process.stdout.write(`${JSON.stringify({ page, numbers, runs: brief })}\n`);
       } else process.stdout.write(`${page}\n${numbers}\n`);
     });
+}
+
+/** Writes a page and the numbers beside it. */
+async function writePage(page: string, numbers: string, html: string, report: object): Promise<void> {
+  await mkdir(dirname(page), { recursive: true });
+  await replaceFile(numbers, (file) => file.writeFile(`${encodeJson(report)}\n`));
+  await replaceFile(page, (file) => file.writeFile(html));
 }
 
 async function runOf(folder: string, name: string, flags: ReportFlags): Promise<RunReport> {

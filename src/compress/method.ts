@@ -5,6 +5,7 @@
 import type { CompressedDType, CompressedLayer, DesignShape } from '../checkpoints/index.js';
 import type { Budget } from './budget.js';
 import type { LayerCalibration } from './calibration.js';
+import type { DesignMatrix } from './matrix-compressor.js';
 import type { Redundancy } from './redundancy.js';
 
 /** The experts of one layer as a method reads them: one at a time, because all together may not fit in memory. */
@@ -44,6 +45,8 @@ export interface CompressionContext {
   /** Of everything random: the same seed, the same result. Default 0. */
   readonly seed?: number;
   readonly onProgress?: (step: MethodStep) => void;
+  /** Called by methods with a centre for each expert, with what is left of it, before that is cut; it may not be changed. */
+  readonly onResidual?: (expert: number, residual: DesignMatrix) => void;
   /** Called by methods with a centre, once the experts are aligned and before anything is cut. */
   readonly onRedundancy?: (redundancy: Redundancy) => void;
 }

@@ -13,7 +13,7 @@ export interface Panel {
 }
 
 /** A figure: one question about the runs. It is drawn from the report's numbers alone. */
-export interface Figure {
+export interface Figure<Data = Report> {
   /** Anchor of the section. */
   readonly id: string;
   readonly title: string;
@@ -22,5 +22,5 @@ export interface Figure {
   /** Where its numbers stand in `report.json`. */
   readonly numbers: string;
   /** Panels side by side; none where no run has anything to show, and the section is left out. */
-  draw(report: Report): Panel[];
+  draw(report: Data): Panel[];
 }

@@ -2,6 +2,9 @@
  * Reports: what runs did, as one page of figures and as numbers.
  * @module
  */
+export type { CompressedModel, CompressionReport } from './compression/data.js';
+export { compressionFigures } from './compression/figures.js';
+export { compressionPage } from './compression/page.js';
 export { draw } from './draw.js';
 export type { Figure, Panel } from './figure.js';
 export { figures } from './figures/index.js';

@@ -3,7 +3,7 @@
  * @module
  */
 import { percent, runColor, short } from './draw.js';
-import type { Figure } from './figure.js';
+import type { Figure, Panel } from './figure.js';
 import { figures } from './figures/index.js';
 import { escapeHtml } from './html.js';
 import type { Report, RunReport } from './report-data.js';
@@ -19,7 +19,32 @@ export function reportPage(report: Report, json: string): string {
     .map((figure) => ({ figure, panels: figure.draw(report) }))
     .filter(({ panels }) => panels.length > 0);
   const links = drawn.map(({ figure: { id, title: name } }) => `<a href="#${id}">${escapeHtml(name)}</a>`);
-  const link = `<a href="${escapeHtml(encodeURIComponent(json))}">${escapeHtml(json)}</a>`;
+  const heading = report.runs.map(({ name }) => name).join(' · ');
+  const lead = `How these runs learnt and how they route, on ${escapeHtml(report.data)}. Every number is in ${linkTo(json)}.`;
+  return pageOf({ title, heading, lead, table: runTable(report.runs), links, sections: drawn.map(section) });
+}
+
+/** A link to the file with the numbers. */
+export function linkTo(json: string): string {
+  return `<a href="${escapeHtml(encodeURIComponent(json))}">${escapeHtml(json)}</a>`;
+}
+
+/** The frame of a page; `lead`, `table`, `links` and `sections` are markup. */
+export function pageOf({
+  title,
+  heading,
+  lead,
+  table,
+  links,
+  sections,
+}: {
+  readonly title: string;
+  readonly heading: string;
+  readonly lead: string;
+  readonly table: string;
+  readonly links: readonly string[];
+  readonly sections: readonly string[];
+}): string {
   return `<!doctype html>
 <html lang="en">
 <head>
@@ -32,12 +57,12 @@ export function reportPage(report: Report, json: string): string {
 <body>
 <main>
 <header>
-<h1>${escapeHtml(report.runs.map(({ name }) => name).join(' · '))}</h1>
-<p class="lead">How these runs learnt and how they route, on ${escapeHtml(report.data)}. Every number is in ${link}.</p>
-${runTable(report.runs)}
+<h1>${escapeHtml(heading)}</h1>
+<p class="lead">${lead}</p>
+${table}
 <nav aria-label="Figures">${links.join('\n')}</nav>
 </header>
-${drawn.map(section).join('\n')}
+${sections.join('\n')}
 <footer>Made by switchyard. Point at a mark to see its number.</footer>
 </main>
 </body>
@@ -45,7 +70,14 @@ ${drawn.map(section).join('\n')}
 `;
 }
 
-function section({ figure, panels }: { figure: Figure; panels: ReturnType<Figure['draw']> }): string {
+/** A figure with its panels as a section. */
+export function section<Data>({
+  figure,
+  panels,
+}: {
+  readonly figure: Figure<Data>;
+  readonly panels: readonly Panel[];
+}): string {
   const { id, title, reading, numbers } = figure;
   const drawings = panels.map(({ caption, markup }) => {
     return `<figure>${caption === '' ? '' : `<figcaption>${escapeHtml(caption)}</figcaption>`}${markup}</figure>`;

@@ -18,6 +18,7 @@ import { loadLanguageModel, loadModel, type LoadedModel } from '../../train/inde
 import { matrixCompressorNames } from '../matrices/index.js';
 import type { CompressionMethod } from '../method.js';
 import { compressFolder } from './compress-folder.js';
+import { readCompressionNumbers } from './numbers.js';
 import { verifyFolder } from './verify.js';
 
 let root: string;
@@ -53,6 +54,7 @@ describe('the folder', () => {
     const outcome = await run();
     expect(readdirSync(out).sort()).toEqual([
       'LICENSE',
+      'compression.json',
       'config.json',
       'model.safetensors',
       'tokenizer.json',
@@ -64,6 +66,14 @@ describe('the folder', () => {
     expect(bytes).toBe(outcome.predictedBytes);
     expect(outcome.after.bytes).toBe((await stat(join(out, 'model.safetensors'))).size);
     expect(outcome.after.bytes).toBeLessThan(outcome.before.bytes);
+    const numbers = await readCompressionNumbers(out);
+    expect(numbers).toMatchObject({ method: 'resmoe', layers: outcome.layers });
+    // The singular values hold all of the energy of what is left of the first expert.
+    for (const { spectrum = [], report } of numbers!.layers) {
+      const energy = spectrum.reduce((sum, value) => sum + value * value, 0);
+      expect(energy / report.redundancy!.residuals[0]).toBeCloseTo(1, 6);
+      expect(spectrum).toEqual(spectrum.toSorted((a, b) => b - a));
+    }
     // (1 + N s) / N of each layer's numbers; a bit beside each place.
     for (const { before, after } of outcome.layers) {
       expect(after.parameters / before.parameters).toBe((1 + 4 * 0.25) / 4);

@@ -25,7 +25,9 @@ import {
   type TensorInfo,
   type TensorSource,
 } from '../../checkpoints/index.js';
+import { spectrumOf } from '../spectrum.js';
 import type { CompressionJob, CompressionListener, FolderOutcome, LayerOutcome, Size } from './job.js';
+import { NUMBERS_FILE, type CompressionNumbers } from './numbers.js';
 import { CompressionError, CompressionState, isFilled, writeSmall, type FinishedLayer } from './state.js';
 
 /** What belongs to a checkpoint beside its weights: tokenizer, generation settings, chat template, licence. */
@@ -80,16 +82,21 @@ async function finishLayer(
   if (!kept) {
     const { layout, open } = job.layers[index];
     const { dtype } = await StoredExperts.open(job.source, layout);
+    let spectrum: readonly number[] | undefined;
     const { layer, report } = await job.method.compress(await open(), {
       budget: job.budget,
       seed: job.seed,
       onProgress: (step) => listener.onStep?.(index, step),
       onRedundancy: (redundancy) => listener.onRedundancy?.(index, redundancy),
+      onResidual: (expert, residual) => {
+        if (expert === 0) spectrum = spectrumOf(residual);
+      },
     });
     const bytesPerValue = storedDTypes[dtype].bits / 8;
     const outcome: LayerOutcome = {
       name: layer.name,
       report,
+      ...(spectrum ? { spectrum } : {}),
       before: originalSize(layer, bytesPerValue),
       after: compressedSize(layer, bytesPerValue),
     };
@@ -123,6 +130,12 @@ async function writeFolder(
     await createFolder(out, async (path) => {
       const newConfig = { ...config, compression } as unknown as JsonObject;
       await writeSmall(join(path, 'config.json'), `${encodeJson(newConfig, 2)}\n`);
+      const numbers: CompressionNumbers = {
+        version: 1,
+        ...about,
+        layers: finished.map(({ outcome }) => outcome),
+      };
+      await writeSmall(join(path, NUMBERS_FILE), `${encodeJson(numbers, 2)}\n`);
       for (const name of await readdir(folder)) {
         const from = join(folder, name);
         if (!companions.test(name) || notCopied.test(name) || !(await stat(from)).isFile()) continue;
@@ -176,7 +189,7 @@ function elements({ shape }: TensorInfo): number {
 }
 
 /** Bytes of a folder's weights on disk. */
-async function weightBytes(folder: string): Promise<number> {
+export async function weightBytes(folder: string): Promise<number> {
   let total = 0;
   for (const name of await readdir(folder)) {
     if (name.endsWith('.safetensors')) total += (await stat(join(folder, name))).size;

@@ -3,7 +3,7 @@
  * @module
  */
 export { chooseLayers } from './choose-layers.js';
-export { compressFolder } from './compress-folder.js';
+export { compressFolder, weightBytes } from './compress-folder.js';
 export type {
   CompressionJob,
   CompressionListener,
@@ -13,5 +13,6 @@ export type {
   Size,
 } from './job.js';
 export { layerJobs } from './layer-jobs.js';
+export { readCompressionNumbers, type CompressionNumbers } from './numbers.js';
 export { CompressionError, CompressionState } from './state.js';
 export { verifyFolder, type Verified } from './verify.js';

@@ -55,6 +55,11 @@ export interface Size {
 export interface LayerOutcome {
   readonly name: string;
   readonly report: LayerReport;
+  /**
+   * Singular values of what is left of the first expert beside the centre, before it is cut, largest first; where there is a
+   * centre, and the smaller side of the matrix is 512 or less.
+   */
+  readonly spectrum?: readonly number[];
   /** Its experts as they were. */
   readonly before: Size;
   /** Its experts by the accounting: what they must take on disk, and in memory when held as they are stored. */

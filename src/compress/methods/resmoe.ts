@@ -50,8 +50,10 @@ export class ResMoE implements CompressionMethod {
         assertBijection(permutations[expert]);
         await layer.readDesign(expert, design);
         const values = residualOf(centre, design, permutations[expert]);
+        const residual = { rows: intermediateSize, blocks, values };
+        context.onResidual?.(expert, residual);
         const seed = streamKey(context.seed ?? 0, name, expert);
-        const small = await compressor.compress({ rows: intermediateSize, blocks, values }, ratio, seed);
+        const small = await compressor.compress(residual, ratio, seed);
         experts.push({ matrices: small.matrices });
         error += small.error / numExperts;
         if (small.truncationExcess !== undefined)

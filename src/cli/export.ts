@@ -87,7 +87,7 @@ Weights are read and written one at a time, so a model larger than memory can be
 complete.
 
 Examples:
-  switchyard export runs/demo/switch exported
+  switchyard export models/olmoe olmoe-hf --experts fused
   switchyard export compressed/olmoe olmoe-dense --to dense
   switchyard export models/stories stories-hf --dtype bfloat16
   switchyard export models/stories stories-onnx --to onnx --length 256`,

@@ -3,7 +3,7 @@
  * @module
  */
 import { Command, Option } from 'commander';
-import { expertLayers, openCheckpoint, type Checkpoint, type JsonObject } from '../checkpoints/index.js';
+import { expertLayers, openCheckpoint, type Checkpoint } from '../checkpoints/index.js';
 import {
   chooseLayers,
   compressFolder,
@@ -174,7 +174,7 @@ async function prepareJob(
     config: checkpoint.config,
     layers: layerJobs(checkpoint, wanted, text && calibrationOf(folder, names, text, progress)),
     method,
-    about: { method: kind, options: about as unknown as JsonObject },
+    about: { method: kind, options: about },
     budget,
     seed,
     ...(shardBytes === undefined ? {} : { maxShardBytes: shardBytes }),

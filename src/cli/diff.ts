@@ -126,7 +126,7 @@ async function compareFolders(
       progress.update(() => `tensor ${done}/${total}`),
     );
   } finally {
-    await Promise.all(opened.map(({ close }) => close()));
+    await Promise.all(opened.map((one) => one.close()));
   }
 }
 

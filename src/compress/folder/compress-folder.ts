@@ -80,10 +80,11 @@ async function finishLayer(
   const kept = await state.find(index);
   listener.onLayer?.(index, kept !== undefined);
   if (!kept) {
-    const { layout, open } = job.layers[index];
+    const layerJob = job.layers[index];
+    const { layout } = layerJob;
     const { dtype } = await StoredExperts.open(job.source, layout);
     let spectrum: readonly number[] | undefined;
-    const { layer, report } = await job.method.compress(await open(), {
+    const { layer, report } = await job.method.compress(await layerJob.open(), {
       budget: job.budget,
       seed: job.seed,
       onProgress: (step) => listener.onStep?.(index, step),
@@ -111,7 +112,7 @@ async function finishLayer(
 async function writeFolder(
   { folder, out, source, config, layers, about, maxShardBytes }: CompressionJob,
   finished: readonly FinishedLayer[],
-  { onSave }: CompressionListener,
+  listener: CompressionListener,
 ): Promise<void> {
   const compression: CompressionHeader = {
     version: COMPRESSED_VERSION,
@@ -143,7 +144,7 @@ async function writeFolder(
       }
       await saveTensors(path, planned.flat(), {
         ...(maxShardBytes === undefined ? {} : { maxShardBytes }),
-        ...(onSave ? { onProgress: onSave } : {}),
+        onProgress: (progress) => listener.onSave?.(progress),
       });
     });
   } finally {

@@ -50,7 +50,7 @@ export async function readCompressionNumbers(folder: string): Promise<Compressio
     throw new CompressionError(`${file}: ${explain(error)}`, { cause: error });
   }
   const parsed = schema.safeParse(value);
-  if (parsed.success) return parsed.data as unknown as CompressionNumbers;
+  if (parsed.success) return parsed.data;
   const [{ path, message }] = parsed.error.issues;
   throw new CompressionError(`${file}: ${path.join('.')}: ${message}`);
 }

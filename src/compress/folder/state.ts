@@ -12,7 +12,6 @@ import {
   replaceFile,
   saveSafetensors,
   type FileDigest,
-  type JsonObject,
   type LayerHeader,
   type PackedLayer,
 } from '../../checkpoints/index.js';
@@ -147,7 +146,7 @@ async function fingerprint({
     .update(JSON.stringify([...source.tensors]))
     .digest('hex');
   const value = { files, tensors, config, layers: layers.map(({ layout }) => layout), about, budget, seed };
-  return `${encodeJson(value as unknown as JsonObject)}\n`;
+  return `${encodeJson(value)}\n`;
 }
 
 /** What a killed process had not yet renamed, here and beside the output. Only the holder of the lock writes there. */

@@ -31,7 +31,8 @@ export async function verifyFolder(
   out: string,
   onProgress?: (done: number, total: number) => void,
 ): Promise<Verified> {
-  const { source, close } = await openCheckpoint(out);
+  const checkpoint = await openCheckpoint(out);
+  const { source } = checkpoint;
   try {
     if (!(source instanceof RestoringSource)) throw new CompressionError(`${out}: is not compressed`);
     const total = original.tensors.size;
@@ -56,7 +57,7 @@ export async function verifyFolder(
     }
     return { equal, restored };
   } finally {
-    await close();
+    await checkpoint.close();
   }
 }
 

@@ -168,6 +168,15 @@ const composed: readonly { name: string; sparse: Options; compared?: RegExp }[] 
       sharedGate: true,
     },
   },
+  ...Object.values(dispatchOptions).map((dispatch) => ({
+    name: `experts that differ from a centre by their factors, ${String(dispatch['kind'])} dispatch`,
+    sparse: {
+      numExperts: 3,
+      topK: 2,
+      dispatch,
+      experts: { kind: 'factorised', rank: 2, activation: 'swiglu' },
+    },
+  })),
   { name: 'top-K activations', sparse: { kind: 'topKActivation', topK: 2 } },
   { name: 'product keys', sparse: { kind: 'productKey', heads: 2, subKeys: 4, topK: 3 } },
 ];
@@ -182,7 +191,8 @@ describe.each(composed)('$name', ({ sparse, compared }) => {
 
 test('every kind of dispatch, of experts and of layer is here', () => {
   expect(Object.keys(dispatchOptions).sort()).toEqual(dispatchKinds.map(kindOf).sort());
-  expect(bankKinds.map(({ schema }) => schema.shape.kind.value)).toEqual(['feedForward']);
+  const banks = composed.flatMap(({ sparse }) => (sparse['experts'] as Options | undefined)?.['kind'] ?? []);
+  expect([...new Set(banks)].sort()).toEqual(bankKinds.map(({ schema }) => schema.shape.kind.value).sort());
   const layers = new Set(composed.map(({ sparse: { kind = 'experts' } }) => kind));
   expect([...layers].sort()).toEqual(layerKinds.map(({ schema }) => schema.shape.kind.value).sort());
 });

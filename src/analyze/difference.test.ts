@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { tinyModel } from '../../test/support/tiny-training.js';
+import { EncoderDecoder, encoderDecoderSchema } from '../models/index.js';
 import { nameParameters } from '../nn/index.js';
 import { createWeights } from '../train/index.js';
 import { compareLogits, logitsOfText } from './logit-difference.js';
@@ -96,5 +97,22 @@ describe('logits', () => {
     });
     expect(compareLogits(a, b).maxAbsolute).toBeGreaterThan(0);
     await expect(logitsOfText(model, new Map(), [])).rejects.toThrow('the text has no tokens');
+  });
+
+  test('of an encoder–decoder are read in windows that fit its targets', async () => {
+    const options = encoderDecoderSchema.parse({
+      kind: 'encoderDecoder',
+      hiddenSize: 8,
+      numEncoderLayers: 1,
+      numDecoderLayers: 1,
+      numHeads: 2,
+      intermediateSize: 8,
+      contextLength: 8,
+      targetLength: 3,
+    });
+    const model = new EncoderDecoder({ ...options, vocabSize: 5 });
+    nameParameters(model);
+    const { all } = createWeights(model.parameters(), [], 1);
+    expect((await logitsOfText(model, all, [1, 2, 3, 4, 1, 2, 3])).positions).toBe(6);
   });
 });

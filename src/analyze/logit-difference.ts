@@ -43,7 +43,7 @@ export async function logitsOfText(
   runtime: RuntimeOptions = {},
 ): Promise<TextLogits> {
   const { vocabSize } = model.options;
-  const longest = model instanceof LanguageModel ? model.windowLength : model.options.contextLength;
+  const longest = model instanceof LanguageModel ? model.windowLength : longestPair(model);
   const startToken = model instanceof LanguageModel ? 0 : startOf(model);
   const time = Math.min(ids.length, longest, LONGEST_WINDOW);
   if (time === 0) throw new RangeError('the text has no tokens');
@@ -63,6 +63,11 @@ export async function logitsOfText(
   } finally {
     await program.release();
   }
+}
+
+/** Tokens that fit as a source and as a target. */
+function longestPair({ options: { contextLength, targetLength = contextLength } }: EncoderDecoder): number {
+  return Math.min(contextLength, targetLength);
 }
 
 function startOf({ options }: EncoderDecoder): number {

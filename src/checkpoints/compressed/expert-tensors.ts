@@ -8,7 +8,7 @@
 import { z } from 'zod';
 import { designRoles, designWidth, type ColumnBlock } from './layer.js';
 
-/** What stands for an expert's number in {@link ExpertTensor.name}. */
+/** What stands for an expert's number in the name of an {@link ExpertTensor}. */
 export const EXPERT = '{expert}';
 
 const size = z
@@ -25,7 +25,7 @@ const partSchema = z.strictObject({
   neurons: z.enum(['rows', 'columns']),
 });
 
-/** One tensor, or one for each expert, that holds parts of the experts of a layer. */
+/** Schema of {@link ExpertTensor}. */
 export const expertTensorSchema = z.strictObject({
   /** With `{expert}` where each expert has a tensor of its own; without, the first axis counts the experts. */
   name: z.string().min(1).max(1000),
@@ -37,7 +37,7 @@ export const expertTensorSchema = z.strictObject({
     .max(designRoles.length + 1),
 });
 
-/** See {@link expertTensorSchema}. */
+/** One tensor, or one for each expert, that holds parts of the experts of a layer. */
 export type ExpertTensor = z.infer<typeof expertTensorSchema>;
 
 type Part = ExpertTensor['parts'][number];

@@ -9,6 +9,7 @@ import {
   type StoredArray,
   type StoredDType,
 } from '../safetensors/index.js';
+import { elementsOf } from '../safetensors/dtypes.js';
 import type { TensorSource } from '../tensors/source.js';
 import { CompressedFormatError } from './errors.js';
 import { shapeOf, type LayerHeader } from './header.js';
@@ -206,7 +207,7 @@ class LayerTensors {
     if (!fits)
       return fail(`is ${found.dtype} [${found.shape.join(', ')}], but config.json promises ${expected}`);
     this.names.add(name);
-    const elements = found.shape.reduce((product, size) => product * size, 1);
+    const elements = elementsOf(found.shape);
     this.bytes += (elements * storedDTypes[dtype].bits) / 8;
     return found.shape;
   }

@@ -11,6 +11,7 @@ import {
   type StoredArray,
   type TensorInfo,
 } from '../safetensors/index.js';
+import { elementsOf } from '../safetensors/dtypes.js';
 import type { TensorSource } from '../tensors/source.js';
 import { ByteCache } from './byte-cache.js';
 import { CompressedFormatError } from './errors.js';
@@ -122,7 +123,7 @@ export class RestoringSource implements TensorSource {
         `tensor ${quote(name)} of shape [${shape.join(', ')}] has no rows ${first} to ${last}`,
       );
     const { dtype } = layer.header;
-    const rowLength = shape.slice(1).reduce((product, size) => product * size, 1);
+    const rowLength = elementsOf(shape.slice(1));
     const length = (last - first) * rowLength;
     const target = options.into ?? new storedDTypes[dtype].array(length);
     if (!(target instanceof storedDTypes[dtype].array) || target.length !== length)

@@ -15,7 +15,7 @@ import { encodeJson, type JsonObject } from '../json.js';
 import { openCheckpoint, type Checkpoint } from '../model-folder/checkpoint.js';
 import { findOwnArchitecture, ownModelType } from '../model-folder/own-architectures.js';
 import { checkAliases } from '../model-folder/read-parameters.js';
-import type { PlannedTensor } from '../safetensors/dtypes.js';
+import { elementsOf, type PlannedTensor } from '../safetensors/dtypes.js';
 import { saveTensors, type SaveProgress } from '../tensors/index.js';
 import { fitArchitecture } from './fit.js';
 import { floatDTypes, planCopy, planParameters, type FloatDTypeName } from './plan.js';
@@ -168,7 +168,7 @@ async function convert(
         ...(onProgress ? { onProgress } : {}),
       });
     });
-    const parameters = tensors.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b, 1), 0);
+    const parameters = tensors.reduce((sum, { shape }) => sum + elementsOf(shape), 0);
     return { modelType: config['model_type'] as string, tensors: tensors.length, parameters };
   } finally {
     await checkpoint.close();
@@ -194,8 +194,7 @@ function withoutTypes(config: JsonObject): JsonObject {
 /** The type of the weights for `config.json`; that of most numbers where they differ. */
 function dtypeName(tensors: readonly PlannedTensor[]): FloatDTypeName {
   const counts = new Map<string, number>();
-  for (const { dtype, shape } of tensors)
-    counts.set(dtype, (counts.get(dtype) ?? 0) + shape.reduce((a, b) => a * b, 1));
+  for (const { dtype, shape } of tensors) counts.set(dtype, (counts.get(dtype) ?? 0) + elementsOf(shape));
   const [most] = [...counts].sort(([, a], [, b]) => b - a)[0] ?? [];
   const found = Object.entries(floatDTypes).find(([, dtype]) => dtype === most);
   return (found?.[0] as FloatDTypeName | undefined) ?? 'float32';

@@ -26,6 +26,7 @@ import type { Router, RouterModule, Routing } from '../router.js';
 import { classifierInitializer, type SparseLayerSizes } from '../sizes.js';
 import { ClassifierRouter } from './classifier-router.js';
 import { checkGroups, groupsSchema, limitToGroups, type ExpertGroups } from './group-limit.js';
+import { normalizedGates } from './normalize-gates.js';
 
 /** Settings of {@link BiasBalancedRouter}. */
 export interface BiasBalancedOptions {
@@ -71,7 +72,7 @@ export class BiasBalancedRouter extends ClassifierRouter implements Router {
     const biased = add(scores, this.loadBias.tensor);
     const { indices: experts } = largest(groups ? limitToGroups(stopGradient(biased), groups) : biased, topK);
     const chosen = gatherElements(scores, experts);
-    const gates = normalizeGates ? divide(chosen, add(sum(chosen, 1, true), 1e-9)) : chosen;
+    const gates = normalizeGates ? normalizedGates(chosen) : chosen;
     const probabilities = score === 'sigmoid' ? divide(scores, add(sum(scores, 1, true), 1e-20)) : scores;
     return {
       experts,

@@ -3,17 +3,7 @@
  * @module
  */
 import { z } from 'zod';
-import {
-  add,
-  cast,
-  divide,
-  multiply,
-  sigmoid,
-  softmax,
-  sum,
-  topK as largest,
-  type Tensor,
-} from '../../graph/index.js';
+import { cast, multiply, sigmoid, softmax, topK as largest, type Tensor } from '../../graph/index.js';
 import { weightInitializer, type Initializer } from '../../nn/index.js';
 import type { AuxiliaryLoss, FeedForwardContext } from '../feed-forward.js';
 import type { Kind } from '../kind.js';
@@ -24,6 +14,7 @@ import { sigmaMoeClassifier } from '../sigma-moe-initialization.js';
 import type { SparseLayerSizes } from '../sizes.js';
 import { survivingExperts } from './expert-dropout.js';
 import { ClassifierRouter } from './classifier-router.js';
+import { normalizedGates } from './normalize-gates.js';
 
 /** Settings of {@link SigmoidRouter}. */
 export interface SigmoidRouterOptions {
@@ -59,7 +50,7 @@ export class SigmoidRouter extends ClassifierRouter implements Router {
       survivors ? multiply(scores, cast(survivors, scores.dtype)) : scores,
       topK,
     );
-    const gates = normalizeGates ? divide(values, add(sum(values, 1, true), 1e-9)) : values;
+    const gates = normalizeGates ? normalizedGates(values) : values;
     return { experts, gates, probabilities: softmax(logits), losses: this.losses(logits, context) };
   }
 

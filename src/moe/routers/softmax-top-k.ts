@@ -5,7 +5,6 @@
 import { z } from 'zod';
 import {
   add,
-  divide,
   gatherElements,
   log,
   maximum,
@@ -13,7 +12,6 @@ import {
   negate,
   softmax,
   stopGradient,
-  sum,
   topK as largest,
   type Tensor,
 } from '../../graph/index.js';
@@ -26,6 +24,7 @@ import type { Router, RouterModule, Routing } from '../router.js';
 import { classifierInitializer, type SparseLayerSizes } from '../sizes.js';
 import { ClassifierRouter } from './classifier-router.js';
 import { checkGroups, groupsSchema, limitToGroups, type ExpertGroups } from './group-limit.js';
+import { normalizedGates } from './normalize-gates.js';
 
 /** Settings of {@link SoftmaxTopKRouter}. */
 export interface SoftmaxTopKOptions {
@@ -83,7 +82,7 @@ export class SoftmaxTopKRouter extends ClassifierRouter implements Router {
     const probabilities = softmax(logits);
     const { values, indices: experts } =
       this.sample(logits, probabilities, context) ?? this.choose(probabilities);
-    const shares = normalizeGates ? divide(values, add(sum(values, 1, true), 1e-9)) : values;
+    const shares = normalizeGates ? normalizedGates(values) : values;
     const gates = scale === 1 ? shares : multiply(shares, scale);
     return { experts, gates, probabilities, losses: this.losses(logits, probabilities, experts, context) };
   }

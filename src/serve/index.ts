@@ -1,0 +1,34 @@
+/**
+ * Served models: an engine that answers many requests at once while only some experts are in memory.
+ * @module
+ */
+export type {
+  Classification,
+  EngineClient,
+  EngineEvent,
+  EngineState,
+  GenerationRequest,
+  ModelInfo,
+  Placement,
+  Prompt,
+  PromptRead,
+  PromptToken,
+  RequestOptions,
+  RoutedLayerInfo,
+  ScoredToken,
+  TextEnded,
+  TextsRequest,
+  TextVector,
+  TokenAdded,
+  TokenProbabilities,
+  TokenRouting,
+} from './engine-client.js';
+export {
+  EngineError,
+  EngineUnavailableError,
+  QueueFullError,
+  RequestError,
+  TimeLimitError,
+  type EngineErrorCode,
+} from './engine-errors.js';
+export type { EngineStats, Histogram, RequestCounts } from './engine-stats.js';

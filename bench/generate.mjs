@@ -5,7 +5,7 @@
  *   node bench/generate.mjs [--tokens 48] [--threads 2] [--layers 4]
  */
 import { input, matmul, max } from '../dist/graph/index.js';
-import { CachedWriter, Generator, WindowWriter } from '../dist/decode/index.js';
+import { CachedWriter, Generator, Programs, WindowWriter } from '../dist/decode/index.js';
 import { LanguageModel, languageModelSchema, sizeOfModel } from '../dist/models/index.js';
 import { nameParameters, RandomStream } from '../dist/nn/index.js';
 import { compile } from '../dist/runtime/index.js';
@@ -89,9 +89,9 @@ async function memoryRate() {
 }
 
 const before = await memoryRate();
-const cached = await measure(new CachedWriter(model, weights, { threads }), tokens);
-const batch = await measure(new CachedWriter(model, weights, { threads }), tokens, 8);
-const window = await measure(new WindowWriter(model, weights, { threads }), windowTokens + 1);
+const cached = await measure(new CachedWriter(model, new Programs(weights, { threads })), tokens);
+const batch = await measure(new CachedWriter(model, new Programs(weights, { threads })), tokens, 8);
+const window = await measure(new WindowWriter(model, new Programs(weights, { threads })), windowTokens + 1);
 // Others may have been at work: the better of two rates is the memory's own.
 const bytesPerSecond = Math.max(before, await memoryRate());
 const activeBytes = 4 * sizeOfModel(model).activeParameters;

@@ -5,6 +5,7 @@ import { beamSearch, type BeamOptions } from './beam-search.js';
 import { CachedWriter } from './cached-writer.js';
 import { Generator } from './generator.js';
 import type { TextWriter } from './growing-texts.js';
+import { Programs } from './programs.js';
 import { logProbabilities } from './sampling.js';
 import { SequenceWriter } from './sequence-writer.js';
 
@@ -40,8 +41,8 @@ const encoderDecoder = new EncoderDecoder({
 let writers: readonly TextWriter[];
 beforeAll(() => {
   writers = [
-    new CachedWriter(languageModel, weightsOf(languageModel)),
-    new SequenceWriter(encoderDecoder, weightsOf(encoderDecoder)),
+    new CachedWriter(languageModel, new Programs(weightsOf(languageModel))),
+    new SequenceWriter(encoderDecoder, new Programs(weightsOf(encoderDecoder))),
   ];
 });
 afterAll(async () => {

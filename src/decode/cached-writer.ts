@@ -4,11 +4,10 @@
  */
 import { cast, input } from '../graph/index.js';
 import { cacheInputs, cacheOutputs, type CacheInput, type LanguageModel } from '../models/index.js';
-import { evaluationContext } from '../nn/index.js';
-import type { Results, RuntimeOptions } from '../runtime/index.js';
+import type { Results } from '../runtime/index.js';
 import { bucket, checkPrompts, type GrowingTexts, type TextWriter } from './growing-texts.js';
 import { KeyValueStore } from './key-value-store.js';
-import { Programs } from './programs.js';
+import type { Pass, Passes } from './programs.js';
 
 /** Least sizes that programs are compiled for; larger ones double. */
 const [LEAST_TIME, LEAST_CAPACITY] = [16, 256];
@@ -30,20 +29,16 @@ interface PassShape {
  * has left the window.
  */
 export class CachedWriter implements TextWriter {
-  private readonly programs: Programs;
-
   /**
-   * @param weights every parameter of the model by name
+   * @param passes over the weights of the model; released with the writer
    * @throws RangeError if the model needs its text in one piece: see `LanguageModel.wholeText`.
    */
   constructor(
     readonly model: LanguageModel,
-    weights: ReadonlyMap<string, Float32Array>,
-    runtime: RuntimeOptions = {},
+    private readonly passes: Passes,
   ) {
     if (model.wholeText !== undefined)
       throw new RangeError(`the model cannot use a cache: ${model.wholeText}`);
-    this.programs = new Programs(weights, runtime);
   }
 
   /** Compiles the pass that a single text needs most. */
@@ -64,7 +59,7 @@ export class CachedWriter implements TextWriter {
   }
 
   async release(): Promise<void> {
-    await this.programs.release();
+    await this.passes.release();
   }
 
   /** Slots for a text of so many tokens. */
@@ -89,17 +84,14 @@ export class CachedWriter implements TextWriter {
     return program.run({ tokens, mask, last, ...store?.feeds });
   }
 
-  private program({ batch, time, capacity }: PassShape): ReturnType<Programs['get']> {
-    return this.programs.get(`${batch} × ${time} after ${capacity ?? 'nothing'}`, () => {
+  private program({ batch, time, capacity }: PassShape): Promise<Pass> {
+    return this.passes.get(`${batch} × ${time} after ${capacity ?? 'nothing'}`, (context) => {
       const cache: CacheInput =
         capacity === undefined ? 'start' : cacheInputs(this.model.cacheSizes, batch, capacity);
       const tokens = input('tokens', 'int32', [batch, time]);
       const mask = cast(input('mask', 'bool', [batch, time]), 'float32');
       const logitRows = input('last', 'int32', [batch]);
-      const { logits, cache: kept } = this.model.forward(
-        { tokens, mask, logitRows, cache },
-        evaluationContext(),
-      );
+      const { logits, cache: kept } = this.model.forward({ tokens, mask, logitRows, cache }, context);
       return { logits, ...cacheOutputs(kept!) };
     });
   }

@@ -5,6 +5,7 @@ import { evaluationContext, nameParameters, ParameterArena } from '../nn/index.j
 import { compile } from '../runtime/index.js';
 import { CachedWriter } from './cached-writer.js';
 import { Generator, type GenerationOptions } from './generator.js';
+import { Programs } from './programs.js';
 import { WindowWriter } from './window-writer.js';
 
 const CONTEXT = 8;
@@ -172,8 +173,8 @@ describe('with a cache the text is the one of the whole window', () => {
   ])('%s', async (_, options) => {
     const { model: built, weights: values } = build(options);
     const [cached, plain] = [
-      new Generator(new CachedWriter(built, values)),
-      new Generator(new WindowWriter(built, values)),
+      new Generator(new CachedWriter(built, new Programs(values))),
+      new Generator(new WindowWriter(built, new Programs(values))),
     ];
     // Beyond 24 tokens the window slides, from the first token on for the last prompt.
     for (const settings of [{ temperature: 0 }, { temperature: 1, topK: 8, repetitionPenalty: 1.3 }]) {
@@ -193,8 +194,8 @@ describe('with a cache the text is the one of the whole window', () => {
   test('a text longer than the slots of its first pass goes on: they double', async () => {
     const { model: built, weights: values } = build({ contextLength: 300, hiddenSize: 8, numLayers: 1 });
     const [cached, plain] = [
-      new Generator(new CachedWriter(built, values)),
-      new Generator(new WindowWriter(built, values)),
+      new Generator(new CachedWriter(built, new Programs(values))),
+      new Generator(new WindowWriter(built, new Programs(values))),
     ];
     const prompt = Array.from({ length: 250 }, (_, i) => (i * 5) % VOCABULARY);
     const settings = { ...base, temperature: 0, maxTokens: 20 };
@@ -206,7 +207,7 @@ describe('with a cache the text is the one of the whole window', () => {
 describe('a batch', () => {
   test('gives each prompt the text that it gets alone, whoever is beside it and finishes first', async () => {
     const { model: built, weights: values } = build({ sparse });
-    const made = new Generator(new CachedWriter(built, values));
+    const made = new Generator(new CachedWriter(built, new Programs(values)));
     const settings = { ...base, temperature: 0, maxTokens: 18 };
     const alone: (readonly number[])[] = [];
     for (const prompt of prompts) alone.push((await made.complete([prompt], settings))[0].ids);
@@ -245,13 +246,13 @@ test('a token by itself never overflows an expert: places are for passes of trai
   };
   const [few, any] = [build({ sparse: places }), build({ sparse: { ...sparse, topK: 1 } })];
   const [crowded, free] = [
-    new Generator(new CachedWriter(few.model, few.weights)),
-    new Generator(new CachedWriter(any.model, any.weights)),
+    new Generator(new CachedWriter(few.model, new Programs(few.weights))),
+    new Generator(new CachedWriter(any.model, new Programs(any.weights))),
   ];
   const settings = { ...base, temperature: 0 };
   expect(await crowded.complete(prompts, settings)).toEqual(await free.complete(prompts, settings));
   // With places for a few only, the pass over the whole window drops tokens and says other things.
-  const window = new Generator(new WindowWriter(few.model, few.weights));
+  const window = new Generator(new WindowWriter(few.model, new Programs(few.weights)));
   expect(await window.complete(prompts, settings)).not.toEqual(await free.complete(prompts, settings));
   await Promise.all([crowded.release(), free.release(), window.release()]);
 });

@@ -8,6 +8,7 @@ import type { RuntimeOptions } from '../runtime/index.js';
 import { beamSearch, type Beam, type BeamOptions } from './beam-search.js';
 import { CachedWriter } from './cached-writer.js';
 import { checkPrompts, type GrowingTexts, type TextWriter } from './growing-texts.js';
+import { Programs, type Passes } from './programs.js';
 import {
   checkSampling,
   logProbabilities,
@@ -94,13 +95,13 @@ export class Generator {
   /**
    * Opens a model: with a cache of keys and values where it can have one, otherwise over its whole window.
    *
-   * @param weights every parameter of the model by name.
+   * @param weights every parameter of the model by name; or passes over them, which the generator then owns.
    * @throws Error if what the model says about a token may depend on later ones: text is made from left to right, where
    *   nothing comes later, so that it would not be the model that was measured.
    */
   static async create(
     model: LanguageModel | EncoderDecoder,
-    weights: Iterable<readonly [string, Float32Array]>,
+    weights: Iterable<readonly [string, Float32Array]> | Passes,
     runtime: RuntimeOptions = {},
   ): Promise<Generator> {
     const [leak, ...others] = model.leaks;
@@ -108,11 +109,10 @@ export class Generator {
       const more = others.length === 0 ? '' : ` (and ${others.length} more)`;
       throw new Error(`the model looks ahead, so it cannot write text from left to right: ${leak}${more}`);
     }
-    const byName = new Map(weights);
-    if (model instanceof EncoderDecoder)
-      return new Generator(await new SequenceWriter(model, byName, runtime).open());
+    const passes = Symbol.iterator in weights ? new Programs(new Map(weights), runtime) : weights;
+    if (model instanceof EncoderDecoder) return new Generator(await new SequenceWriter(model, passes).open());
     const Writer = model.wholeText === undefined ? CachedWriter : WindowWriter;
-    return new Generator(await new Writer(model, byName, runtime).open());
+    return new Generator(await new Writer(model, passes).open());
   }
 
   /**

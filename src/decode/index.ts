@@ -15,6 +15,7 @@ export {
 } from './generator.js';
 export type { GrowingTexts, TextWriter } from './growing-texts.js';
 export { KeyValueStore } from './key-value-store.js';
+export { Programs, type Pass, type Passes } from './programs.js';
 export { penalizeRepetition, sample, type SamplingOptions } from './sampling.js';
 export { SequenceWriter } from './sequence-writer.js';
 export { TextStream, type Decoder } from './text-stream.js';

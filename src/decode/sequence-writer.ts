@@ -4,11 +4,11 @@
  */
 import { cast, input, type Tensor } from '../graph/index.js';
 import { cacheInputs, cacheOutputs, type CacheInput, type EncoderDecoder } from '../models/index.js';
-import { evaluationContext, type CacheEntry } from '../nn/index.js';
-import type { Results, RuntimeOptions, TensorData } from '../runtime/index.js';
+import type { CacheEntry } from '../nn/index.js';
+import type { Results, TensorData } from '../runtime/index.js';
 import { bucket, checkPrompts, type GrowingTexts, type TextWriter } from './growing-texts.js';
 import { KeyValueStore, selectRows } from './key-value-store.js';
-import { Programs } from './programs.js';
+import type { Pass, Passes } from './programs.js';
 
 /** Least sizes that programs are compiled for; larger ones double. */
 const [LEAST_SOURCE, LEAST_CAPACITY] = [16, 64];
@@ -26,17 +26,15 @@ interface ReadSources {
  * sequence give more of them to padded ones, as they do in an evaluation.
  */
 export class SequenceWriter implements TextWriter {
-  private readonly programs: Programs;
   private readonly startToken: number;
 
   /**
-   * @param weights every parameter of the model by name
+   * @param passes over the weights of the model; released with the writer
    * @throws RangeError if the decoder needs whole targets, or the model does not say with which token they begin.
    */
   constructor(
     readonly model: EncoderDecoder,
-    weights: ReadonlyMap<string, Float32Array>,
-    runtime: RuntimeOptions = {},
+    private readonly passes: Passes,
   ) {
     const { wholeText } = model.decoder;
     if (wholeText !== undefined) throw new RangeError(`the model cannot use a cache: ${wholeText}`);
@@ -48,7 +46,6 @@ export class SequenceWriter implements TextWriter {
       );
     }
     this.startToken = start;
-    this.programs = new Programs(weights, runtime);
   }
 
   /** Compiles the pass that a single short source needs most. */
@@ -75,7 +72,7 @@ export class SequenceWriter implements TextWriter {
   }
 
   async release(): Promise<void> {
-    await this.programs.release();
+    await this.passes.release();
   }
 
   /** Slots for a target of so many tokens. */
@@ -104,10 +101,10 @@ export class SequenceWriter implements TextWriter {
 
   private async read(sources: readonly ArrayLike<number>[], time: number): Promise<ReadSources> {
     const batch = sources.length;
-    const program = await this.programs.get(`read ${batch} × ${time}`, () => {
+    const program = await this.passes.get(`read ${batch} × ${time}`, (context) => {
       const source = input('source', 'int32', [batch, time]);
       const sourceMask = cast(input('sourceMask', 'bool', [batch, time]), 'float32');
-      return crossFeeds(this.model.readSource({ source, sourceMask }, evaluationContext()));
+      return crossFeeds(this.model.readSource({ source, sourceMask }, context));
     });
     const [source, sourceMask] = [new Int32Array(batch * time), new Uint8Array(batch * time)];
     sources.forEach((ids, row) => {
@@ -120,8 +117,8 @@ export class SequenceWriter implements TextWriter {
     return { time, feeds: { ...Object.fromEntries(kept), sourceMask } };
   }
 
-  private decoder(batch: number, sourceTime: number, capacity: number): ReturnType<Programs['get']> {
-    return this.programs.get(`${batch} after ${capacity}, source ${sourceTime}`, () => {
+  private decoder(batch: number, sourceTime: number, capacity: number): Promise<Pass> {
+    return this.passes.get(`${batch} after ${capacity}, source ${sourceTime}`, (context) => {
       const { decoder, options } = this.model;
       const { numHeads, hiddenSize, headSize = hiddenSize / numHeads } = options;
       const shape = [batch, numHeads, sourceTime, headSize];
@@ -137,7 +134,7 @@ export class SequenceWriter implements TextWriter {
       ];
       const { logits, cache: kept } = this.model.decode(
         { target, targetMask, states, sourceMask, cache },
-        evaluationContext(),
+        context,
       );
       return { logits, ...cacheOutputs(kept!) };
     });

@@ -4,23 +4,16 @@
  */
 import { cast, input } from '../graph/index.js';
 import type { LanguageModel } from '../models/index.js';
-import { evaluationContext } from '../nn/index.js';
-import type { RuntimeOptions } from '../runtime/index.js';
 import { checkPrompts, type GrowingTexts, type TextWriter } from './growing-texts.js';
-import { Programs } from './programs.js';
+import type { Pass, Passes } from './programs.js';
 
 /** Writes with a language model without a cache. Texts of a batch take turns. */
 export class WindowWriter implements TextWriter {
-  private readonly programs: Programs;
-
-  /** @param weights every parameter of the model by name */
+  /** @param passes over the weights of the model; released with the writer */
   constructor(
     private readonly model: LanguageModel,
-    weights: ReadonlyMap<string, Float32Array>,
-    runtime: RuntimeOptions = {},
-  ) {
-    this.programs = new Programs(weights, runtime);
-  }
+    private readonly passes: Passes,
+  ) {}
 
   /** Compiles the pass. */
   async open(): Promise<this> {
@@ -36,7 +29,7 @@ export class WindowWriter implements TextWriter {
   }
 
   async release(): Promise<void> {
-    await this.programs.release();
+    await this.passes.release();
   }
 
   /** Scores after the last `windowLength` tokens of a text, with whose first one positions begin. */
@@ -51,14 +44,14 @@ export class WindowWriter implements TextWriter {
     return (logits as Float32Array).slice();
   }
 
-  private program(): ReturnType<Programs['get']> {
-    return this.programs.get('window', () => {
+  private program(): Promise<Pass> {
+    return this.passes.get('window', (context) => {
       // With a memory: as many tokens as it and a segment hold, as one segment.
       const { windowLength } = this.model;
       const tokens = input('tokens', 'int32', [1, windowLength]);
       const mask = cast(input('mask', 'bool', [1, windowLength]), 'float32');
       const logitRows = input('last', 'int32', [1]);
-      return { logits: this.model.forward({ tokens, mask, logitRows }, evaluationContext()).logits };
+      return { logits: this.model.forward({ tokens, mask, logitRows }, context).logits };
     });
   }
 }

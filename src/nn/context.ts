@@ -3,6 +3,7 @@
  * @module
  */
 import { input, type DType, type Tensor } from '../graph/index.js';
+import type { ExpertsElsewhere } from './experts-elsewhere.js';
 import { streamKey, fillNormal, fillUniform } from './random.js';
 
 /** Distribution of one noise input. */
@@ -53,6 +54,8 @@ export interface TraceContext {
   readonly training: boolean;
   /** Where layers get their noise. */
   readonly noise: NoiseInputs;
+  /** Computes the experts of sparse layers outside the program; they are part of it when absent. */
+  readonly experts?: ExpertsElsewhere | undefined;
 }
 
 /** A context for evaluation: no noise. */

@@ -12,6 +12,7 @@ export {
   type NoiseKind,
   type TraceContext,
 } from './context.js';
+export type { ExpertRequest, ExpertsElsewhere, RoutingRequest } from './experts-elsewhere.js';
 export { applyWeight, dropout, Embedding, LayerNorm, Linear, RMSNorm } from './layers.js';
 export { RelativePositionBias, relativeBucket } from './positions.js';
 export { rotaryTables, scoreFactor } from './rotary.js';

@@ -32,3 +32,12 @@ export {
   type EngineErrorCode,
 } from './engine-errors.js';
 export type { EngineStats, Histogram, RequestCounts } from './engine-stats.js';
+export type {
+  PassStart,
+  Prefetcher,
+  RoutingDecision,
+  RoutingObserver,
+  RoutingSource,
+  SuppliedRouting,
+} from './engine/hooks.js';
+export type { ExpertLayerInfo, ExpertLease, ExpertStore, ExpertStoreStats } from './store/expert-store.js';

@@ -40,4 +40,4 @@ export type {
   RoutingSource,
   SuppliedRouting,
 } from './engine/hooks.js';
-export type { ExpertLayerInfo, ExpertLease, ExpertStore, ExpertStoreStats } from './store/expert-store.js';
+export * from './store/index.js';

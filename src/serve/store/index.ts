@@ -1,0 +1,26 @@
+/**
+ * Weights of experts under a memory budget.
+ * @module
+ */
+export {
+  chooseVictim,
+  type CachePolicy,
+  type ExpertId,
+  type PolicySurroundings,
+  type RoutedStep,
+} from './cache-policy.js';
+export type { ColdExperts, ColdLayer, ColdTraits, PlacedParameter } from './cold-experts.js';
+export { expertBanks } from './expert-banks.js';
+export type {
+  ExpertLayerInfo,
+  ExpertLease,
+  ExpertStore,
+  ExpertStoreEvent,
+  ExpertStoreStats,
+} from './expert-store.js';
+export { formatBytes, parseBytes } from './memory-size.js';
+export { PagedExpertStore, type PagedStoreOptions } from './paged-store.js';
+export { createPolicy, policyNames, policySchema, type PolicyName } from './policies/index.js';
+export { simulateCache, type CacheSimulation, type CacheSimulationOptions } from './simulate-cache.js';
+export type { Slot } from './slot-memory.js';
+export { ExpertReadError, StoreClosedError } from './store-errors.js';

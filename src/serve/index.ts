@@ -41,3 +41,4 @@ export type {
   SuppliedRouting,
 } from './engine/hooks.js';
 export * from './store/index.js';
+export * from './http/index.js';

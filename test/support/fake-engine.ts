@@ -1,0 +1,288 @@
+/**
+ * An engine without a model: deterministic texts, a queue and slots as real ones have them, and switches for whatever may
+ * go wrong.
+ * @module
+ */
+import { setTimeout as delay } from 'node:timers/promises';
+import {
+  EngineUnavailableError,
+  QueueFullError,
+  RequestError,
+  TimeLimitError,
+  type Classification,
+  type EngineClient,
+  type EngineEvent,
+  type EngineState,
+  type EngineStats,
+  type GenerationRequest,
+  type Histogram,
+  type ModelInfo,
+  type RequestOptions,
+  type TextsRequest,
+  type TextVector,
+  type TokenProbabilities,
+  type TokenRouting,
+} from '../../src/serve/index.js';
+
+/** Settings of {@link FakeEngine}. */
+export interface FakeOptions {
+  readonly slots?: number;
+  readonly queueLimit?: number;
+  /** Between two tokens; 0 does not wait at all. */
+  readonly tokenMilliseconds?: number;
+  readonly model?: Partial<ModelInfo>;
+}
+
+const layers = 2;
+const topK = 2;
+const numExperts = 8;
+
+/** Texts of letters: token `k` after a prompt spells a letter that depends on prompt, seed, text and `k` alone. */
+export class FakeEngine implements EngineClient {
+  state: EngineState = 'ready';
+  /** Requests that are being written, the most there ever were, and those that wait. */
+  running = 0;
+  mostRunning = 0;
+  queued = 0;
+  /** Tokens that were made, also those that nobody read. */
+  tokens = 0;
+  completed = 0;
+  cancelled = 0;
+  /** Thrown by the next token of any request. */
+  failure: Error | undefined;
+  readonly requests: (GenerationRequest | TextsRequest)[] = [];
+  private readonly info: ModelInfo;
+  private readonly waiting: (() => void)[] = [];
+  private readonly stopping = new AbortController();
+
+  constructor(private readonly options: FakeOptions = {}) {
+    this.info = {
+      name: 'fake',
+      kind: 'languageModel',
+      contextLength: 256,
+      vocabSize: 128,
+      hiddenSize: 4,
+      hasChatTemplate: true,
+      tasks: ['generate', 'classify', 'embed'],
+      routedLayers: Array.from({ length: layers }, (_, index) => ({
+        name: String(2 * index + 1),
+        layerIndex: 2 * index + 1,
+        ...{ numExperts, topK },
+      })),
+      placement: [{ what: 'experts', where: 'memory', bytes: 4096 }],
+      settings: { policy: 'lru', mode: 'none' },
+      ...options.model,
+    };
+  }
+
+  get model(): ModelInfo {
+    if (this.state === 'starting') throw new EngineUnavailableError('the engine is starting');
+    return this.info;
+  }
+
+  async *generate(request: GenerationRequest, { signal }: RequestOptions = {}): AsyncGenerator<EngineEvent> {
+    this.requests.push(request);
+    const { n = 1, seed = 7, topLogProbabilities: top, echo, routing, temperature } = request;
+    const prompt = promptIds(request);
+    const { contextLength, vocabSize } = this.info;
+    if (prompt.length >= contextLength)
+      throw new RequestError(
+        'prompt',
+        `${prompt.length} tokens are more than the model reads, ${contextLength - 1}`,
+      );
+    const wrong = prompt.findIndex((id) => id >= vocabSize);
+    if (wrong >= 0) throw new RequestError(`prompt.ids.${wrong}`, `is no id below ${vocabSize}`);
+    if (temperature === 99) throw new TypeError('a fault of the engine');
+    const leave = await this.enter(signal);
+    try {
+      const count = Math.min(request.maxTokens ?? contextLength, contextLength - prompt.length);
+      yield {
+        kind: 'prompt',
+        ...{ tokens: prompt.length, seed },
+        ...(echo && { text: String.fromCharCode(...prompt) }),
+        ...(echo && {
+          detail: prompt.map((id, i) => ({
+            id,
+            text: String.fromCharCode(id),
+            ...(i > 0 && top !== undefined && { probabilities: probabilities(id, top) }),
+          })),
+        }),
+        ...(routing && { routing: prompt.map((id) => route(id)) }),
+      };
+      const last = Array.from({ length: n }, () => prompt.at(-1)!);
+      const texts = last.map(() => '');
+      const ended = new Set<number>();
+      for (let k = 0; k < count && ended.size < n; k++) {
+        await this.pass(signal, request.timeLimitMilliseconds);
+        for (let index = 0; index < n; index++) {
+          if (ended.has(index)) continue;
+          const id = 97 + ((last[index] * 5 + seed + index + k) % 26);
+          this.tokens++;
+          texts[index] += String.fromCharCode(id);
+          const stop = request.stop?.find((text) => texts[index].endsWith(text));
+          yield {
+            kind: 'token',
+            ...{ index, id },
+            text: stop === undefined ? String.fromCharCode(id) : '',
+            ...(top !== undefined && { probabilities: probabilities(id, top) }),
+            ...(routing && { routing: route(last[index]) }),
+          };
+          last[index] = id;
+          if (stop !== undefined || k === count - 1) {
+            ended.add(index);
+            yield {
+              kind: 'end',
+              index,
+              reason: stop === undefined ? 'length' : 'stop',
+              ...(stop !== undefined && { stop }),
+              text: '',
+              tokens: k + 1,
+            };
+          }
+        }
+      }
+      this.completed++;
+    } finally {
+      leave();
+    }
+  }
+
+  async classify(request: TextsRequest, { signal }: RequestOptions = {}): Promise<readonly Classification[]> {
+    return this.read(request, signal, () => ({ label: 1, probabilities: [0.25, 0.75] }));
+  }
+
+  async embed(request: TextsRequest, { signal }: RequestOptions = {}): Promise<readonly TextVector[]> {
+    return this.read(request, signal, (ids) => ({ vector: [0.5, -0.5, 0.5, ids.length > 3 ? 0.5 : -0.5] }));
+  }
+
+  async stats(): Promise<EngineStats> {
+    const requests = {
+      completed: this.completed,
+      cancelled: this.cancelled,
+      timedOut: 0,
+      refused: 0,
+      failed: 0,
+    };
+    return {
+      ...{ queued: this.queued, running: this.running, requests },
+      slots: this.options.slots ?? 4,
+      queueLimit: this.options.queueLimit ?? 64,
+      ...{
+        promptTokens: 0,
+        generatedTokens: this.tokens,
+        passes: this.tokens,
+        restarts: 0,
+        residentBytes: 1,
+      },
+      ...{ queueSeconds: histogram(), firstTokenSeconds: histogram() },
+      ...{ tokenSeconds: histogram(), requestSeconds: histogram() },
+      store: { hits: 90, misses: 10, bytesRead: 40960, stallMilliseconds: 12.5, residentExperts: 5 },
+    };
+  }
+
+  async stop({ graceMilliseconds = 1000 }: { readonly graceMilliseconds?: number } = {}): Promise<void> {
+    this.state = 'stopping';
+    const latest = performance.now() + graceMilliseconds;
+    while (this.running + this.queued > 0 && performance.now() < latest) await delay(2);
+    this.stopping.abort();
+    while (this.running + this.queued > 0) await delay(2);
+    this.state = 'stopped';
+  }
+
+  /** What a killed process looks like to its clients. */
+  kill(): void {
+    this.state = 'restarting';
+    this.failure = new EngineUnavailableError('the engine was lost: it is started again');
+  }
+
+  /** What it looks like once it is back. */
+  revive(): void {
+    this.state = 'ready';
+    this.failure = undefined;
+  }
+
+  private async enter(signal: AbortSignal | undefined): Promise<() => void> {
+    if (this.state !== 'ready') throw new EngineUnavailableError(`the engine is ${this.state}`);
+    const { slots = 4, queueLimit = 64 } = this.options;
+    if (this.running >= slots) {
+      if (this.queued >= queueLimit) throw new QueueFullError(queueLimit, 3);
+      this.queued++;
+      await new Promise<void>((free) => {
+        this.waiting.push(free);
+        signal?.addEventListener('abort', () => free(), { once: true });
+      });
+      this.queued--;
+    }
+    this.running++;
+    this.mostRunning = Math.max(this.mostRunning, this.running);
+    return () => {
+      this.running--;
+      this.waiting.shift()?.();
+    };
+  }
+
+  private async pass(signal: AbortSignal | undefined, limit = Infinity): Promise<void> {
+    const { tokenMilliseconds = 0 } = this.options;
+    if (tokenMilliseconds > 0) await delay(tokenMilliseconds);
+    if (tokenMilliseconds > limit) throw new TimeLimitError(limit);
+    if (this.failure) throw this.failure;
+    if (this.stopping.signal.aborted) throw new EngineUnavailableError('the engine has stopped');
+    if (signal?.aborted) {
+      this.cancelled++;
+      throw signal.reason;
+    }
+  }
+
+  private async read<Result extends object>(
+    request: TextsRequest,
+    signal: AbortSignal | undefined,
+    tell: (ids: readonly number[]) => Result,
+  ): Promise<(Result & { tokens: number; routing?: TokenRouting[] })[]> {
+    this.requests.push(request);
+    const leave = await this.enter(signal);
+    try {
+      await this.pass(signal);
+      return request.inputs.map((input) => {
+        const ids = typeof input === 'string' ? idsOf(input) : input;
+        const routing = request.routing && { routing: ids.map((id) => route(id)) };
+        return { ...tell(ids), tokens: ids.length, ...routing };
+      });
+    } finally {
+      leave();
+    }
+  }
+}
+
+/** Experts of a token in the fake's layers. */
+export function route(id: number): number[][] {
+  return Array.from({ length: layers }, (_, layer) =>
+    Array.from({ length: topK }, (_, rank) => (id + layer + 3 * rank) % numExperts),
+  );
+}
+
+function idsOf(text: string): number[] {
+  return Array.from(text, (character) => character.codePointAt(0)! % 128);
+}
+
+function promptIds({ prompt }: GenerationRequest): readonly number[] {
+  if ('ids' in prompt) return prompt.ids;
+  if ('text' in prompt) return idsOf(prompt.text);
+  return idsOf(prompt.messages.map(({ role, content }) => `${role}:${content}\n`).join(''));
+}
+
+function probabilities(id: number, top: number): TokenProbabilities {
+  const scored = (id: number, rank: number) => ({
+    id,
+    text: String.fromCharCode(id),
+    bytes: [id],
+    logProbability: -0.5 - rank,
+  });
+  return {
+    ...scored(id, 0),
+    top: Array.from({ length: top }, (_, rank) => scored(97 + ((id + rank) % 26), rank)),
+  };
+}
+
+function histogram(): Histogram {
+  return { bounds: [0.1, 1], counts: [1, 2, 3], sum: 4, count: 6 };
+}

@@ -38,6 +38,29 @@ export class KeyValueStore {
     return { ...Object.fromEntries(this.parts), 'cache.lengths': this.lengths };
   }
 
+  /** {@link feeds} of a program over the first `count` texts alone. */
+  feedsOf(count: number): Readonly<Record<string, TensorData>> {
+    const first = (data: TensorData): TensorData => data.subarray(0, (data.length / this.batch) * count);
+    return Object.fromEntries(Object.entries(this.feeds).map(([name, data]) => [name, first(data)]));
+  }
+
+  /**
+   * A text becomes a copy of one in this store or another of the same model.
+   * @throws RangeError if that has more tokens than there are slots here.
+   */
+  copy(text: number, from: KeyValueStore, other: number): void {
+    const length = from.lengths[other];
+    if (length > this.slots) throw new RangeError(`a text has ${length} tokens for ${this.slots} slots`);
+    for (const [name, [, heads, , size]] of this.shapes) {
+      const [here, there] = [this.parts.get(name)!, from.parts.get(name)!];
+      for (let head = 0; head < heads; head++) {
+        const start = (other * heads + head) * from.slots * size;
+        here.set(there.subarray(start, start + length * size), (text * heads + head) * this.slots * size);
+      }
+    }
+    this.lengths[text] = length;
+  }
+
   /** Makes room for more slots a text and moves what is there. Buffers that were bound are no longer those in use. */
   grow(capacity: number): void {
     const before = [...this.parts.values()];
@@ -55,13 +78,13 @@ export class KeyValueStore {
   }
 
   /**
-   * Adds what a pass kept of its tokens.
-   * @param kept outputs of the pass by feed name, `[batch, heads, time, size]` each
-   * @param counts how many of the pass's tokens each text has; the first ones
+   * Adds what a pass over the first texts, or all, kept of its tokens.
+   * @param kept outputs of the pass by feed name, `[texts, heads, time, size]` each
+   * @param counts how many of the pass's tokens each of its texts has; the first ones
    * @throws RangeError if a text has more tokens than there are slots.
    */
   append(kept: Readonly<Record<string, TensorData>>, time: number, counts: ArrayLike<number>): void {
-    for (let text = 0; text < this.batch; text++) {
+    for (let text = 0; text < counts.length; text++) {
       if (this.lengths[text] + counts[text] > this.slots)
         throw new RangeError(
           `text ${text} has ${this.lengths[text] + counts[text]} tokens for ${this.slots} slots`,
@@ -69,7 +92,7 @@ export class KeyValueStore {
     }
     for (const [name, [, heads, , size]] of this.shapes) {
       const [slots, fresh] = [this.parts.get(name)!, kept[name] as Float32Array];
-      for (let text = 0; text < this.batch; text++) {
+      for (let text = 0; text < counts.length; text++) {
         for (let head = 0; head < heads; head++) {
           const row = text * heads + head;
           const start = row * time * size;
@@ -78,7 +101,7 @@ export class KeyValueStore {
         }
       }
     }
-    for (let text = 0; text < this.batch; text++) this.lengths[text] += counts[text];
+    for (let text = 0; text < counts.length; text++) this.lengths[text] += counts[text];
   }
 
   /** Text i goes on from where text `texts[i]` is: beams that survive, some of them twice. */

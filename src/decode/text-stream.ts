@@ -28,7 +28,7 @@ export class TextStream {
   private from = 0;
   private told: number;
   private held = '';
-  private found = false;
+  private found: string | undefined;
 
   /**
    * @param before ids that the text continues
@@ -48,6 +48,11 @@ export class TextStream {
 
   /** Whether a stop string has come; nothing is told after it. */
   get stopped(): boolean {
+    return this.found !== undefined;
+  }
+
+  /** The stop string that has come; of several at one place the first given. */
+  get stoppedBy(): string | undefined {
     return this.found;
   }
 
@@ -63,7 +68,7 @@ export class TextStream {
 
   /** The rest, once no token follows: what was held back because it could have become more. */
   end(): string {
-    if (this.found) return '';
+    if (this.stopped) return '';
     const rest = this.release(this.fresh()) + this.held;
     this.advance();
     this.held = '';
@@ -82,13 +87,16 @@ export class TextStream {
 
   /** Takes new text up to a stop string, and holds back what could begin one. */
   private release(fresh: string): string {
-    if (this.found) return '';
+    if (this.stopped) return '';
     const text = this.held + fresh;
-    const stops = this.stopStrings.map((stop) => text.indexOf(stop)).filter((at) => at >= 0);
-    if (stops.length > 0) {
-      this.found = true;
+    let end = text.length;
+    for (const stop of this.stopStrings) {
+      const at = text.indexOf(stop);
+      if (at >= 0 && (this.found === undefined || at < end)) [this.found, end] = [stop, at];
+    }
+    if (this.stopped) {
       this.held = '';
-      return text.slice(0, Math.min(...stops));
+      return text.slice(0, end);
     }
     const kept = Math.max(0, ...this.stopStrings.map((stop) => overlap(text, stop)));
     this.held = text.slice(text.length - kept);

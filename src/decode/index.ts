@@ -13,10 +13,10 @@ export {
   type GenerationEvent,
   type GenerationOptions,
 } from './generator.js';
-export type { GrowingTexts, TextWriter } from './growing-texts.js';
+export { bucket, type GrowingTexts, type TextWriter } from './growing-texts.js';
 export { KeyValueStore } from './key-value-store.js';
 export { Programs, type Pass, type Passes } from './programs.js';
-export { penalizeRepetition, sample, type SamplingOptions } from './sampling.js';
+export { logProbabilities, penalizeRepetition, sample, type SamplingOptions } from './sampling.js';
 export { SequenceWriter } from './sequence-writer.js';
 export { TextStream, type Decoder } from './text-stream.js';
 export { WindowWriter } from './window-writer.js';

@@ -104,7 +104,7 @@ export interface ScoredToken {
   readonly id: number;
   /** What it spells by itself: U+FFFD for parts of characters. */
   readonly text: string;
-  /** Its bytes in UTF-8, also of a part of a character where the tokenizer knows them. */
+  /** Its bytes in UTF-8; none for parts of characters. */
   readonly bytes: readonly number[];
   /** Natural logarithm. */
   readonly logProbability: number;

@@ -24,7 +24,6 @@ const MOST_READ = 16;
  * in their shapes alone. Lanes of different lengths take turns, so that a long prompt holds up no short one.
  */
 export class CachedBatch implements TextBatch {
-  readonly continues = true;
   private readonly waiting: ServedText[] = [];
   private readonly reading = new Map<number, Lane<ServedText>>();
   private readonly writing: GrowingLanes;
@@ -39,24 +38,33 @@ export class CachedBatch implements TextBatch {
         const capacity = this.capacity(length);
         return [String(capacity), () => new Lane(model.cacheSizes, capacity)];
       },
-      (lane, tokens) => this.run(lane, 1, tokens.map((token) => (token === undefined ? [] : [token]))),
+      (lane, tokens) =>
+        this.run(
+          lane,
+          1,
+          tokens.map((token) => (token === undefined ? [] : [token])),
+        ),
       tap,
     );
   }
 
   get maxPrompt(): number {
-    return this.model.windowLength;
+    return this.model.windowLength - 1;
   }
 
-  get maxLength(): number {
-    return this.model.windowLength;
+  room(promptLength: number): number {
+    return this.model.windowLength - promptLength;
+  }
+
+  before(prompt: readonly number[]): readonly number[] {
+    return prompt;
   }
 
   footprint(promptLength: number, added: number): number {
     const ofToken = this.model.cacheSizes
       .flatMap((parts) => Object.values(parts))
       .reduce((sum, { heads, size }) => sum + heads * size, 0);
-    return this.capacity(promptLength + added) * ofToken;
+    return 4 * this.capacity(promptLength + added) * ofToken;
   }
 
   /** Compiles the passes that a single short request needs. */
@@ -72,10 +80,10 @@ export class CachedBatch implements TextBatch {
     return text;
   }
 
-  async readOn(budget: number): Promise<readonly ServedText[]> {
+  async readOn(budget: number): Promise<readonly ServedText[] | undefined> {
     this.seatWaiting();
     const next = [...this.reading].find(([, { texts }]) => texts.length > 0);
-    if (!next) return [];
+    if (!next) return undefined;
     const [capacity, lane] = next;
     // To the end of the row: the other lanes come first next time.
     this.reading.delete(capacity);
@@ -87,8 +95,14 @@ export class CachedBatch implements TextBatch {
     const rows = Array.from({ length: batch }, (_, row) => parts[row] ?? []);
     const scoreAll = lane.texts.some(({ wishes }) => wishes.onScores);
     const results = await this.run(lane, time, rows, scoreAll);
-    lane.append(results, time, rows.map(({ length }) => length));
-    const done = [...lane.texts].filter((text) => this.tell(text, parts[text.row], results, { batch, time, scoreAll }));
+    lane.append(
+      results,
+      time,
+      rows.map(({ length }) => length),
+    );
+    const done = [...lane.texts].filter((text) =>
+      this.tell(text, parts[text.row], results, { batch, time, scoreAll }),
+    );
     for (const text of done) this.writing.place(text, text.read);
     return done;
   }

@@ -8,10 +8,7 @@ import type { RoutingTap } from './routing-tap.js';
 import type { ServedText } from './text-batch.js';
 
 /** Runs one more token of the first `rows.length` texts of a lane; undefined for those that wait. */
-export type WritePass = (
-  lane: Lane<ServedText>,
-  tokens: readonly (number | undefined)[],
-) => Promise<Results>;
+export type WritePass = (lane: Lane<ServedText>, tokens: readonly (number | undefined)[]) => Promise<Results>;
 
 /** Lanes by their names, which say all sizes that programs are compiled for. */
 export class GrowingLanes {

@@ -20,7 +20,7 @@ export class ServedText implements Seat<ServedText> {
   /** Tokens of the prompt that have been read. */
   read = 0;
   /** Scores of the next token, `[vocabSize]`. Overwritten by the next pass. */
-  scores = new Float32Array();
+  scores: Float32Array = new Float32Array();
 
   /** @param prompt of an encoder–decoder, the source */
   constructor(
@@ -33,11 +33,11 @@ export class ServedText implements Seat<ServedText> {
 export interface TextBatch {
   /** Most tokens that a prompt may have. */
   readonly maxPrompt: number;
-  /** Most tokens that a text may have: with its prompt, where it begins with that. */
-  readonly maxLength: number;
-  /** Whether texts begin with their prompts. */
-  readonly continues: boolean;
-  /** Numbers in memory for a text that ends up with so many tokens. */
+  /** Most tokens that can be added after a prompt of this length. */
+  room(promptLength: number): number;
+  /** Ids that the text after a prompt goes on from. */
+  before(prompt: readonly number[]): readonly number[];
+  /** Bytes of keys and values of a text that ends up with so many tokens. */
   footprint(promptLength: number, added: number): number;
   /** Takes in a text, whose prompt will be read. */
   add(prompt: readonly number[], wishes: TextWishes): ServedText;
@@ -45,8 +45,9 @@ export interface TextBatch {
    * Reads on in some prompts, in one pass.
    * @param budget tokens, roughly
    * @returns texts whose prompts have been read with it: their scores are those of their first own token.
+   *   Undefined if no prompt waits.
    */
-  readOn(budget: number): Promise<readonly ServedText[]>;
+  readOn(budget: number): Promise<readonly ServedText[] | undefined>;
   /** Another text that goes on from where one is. */
   fork(text: ServedText, wishes: TextWishes): ServedText;
   /** Adds a token to each of these texts and computes the scores after it; the others wait. */

@@ -1,0 +1,41 @@
+/**
+ * How probable a token was, beside the most probable ones.
+ * @module
+ */
+import { logProbabilities } from '../../decode/index.js';
+import type { Tokenizer } from '../../data/index.js';
+import type { ScoredToken, TokenProbabilities } from '../engine-client.js';
+
+/**
+ * Probabilities by the model itself.
+ * @param scores of all tokens
+ * @param count of the most probable ones
+ */
+export function tokenProbabilities(
+  tokenizer: Pick<Tokenizer, 'decode'>,
+  scores: Float32Array,
+  id: number,
+  count: number,
+): TokenProbabilities {
+  const logs = logProbabilities(scores);
+  const told = (token: number): ScoredToken => describe(tokenizer, token, logs[token]);
+  return { ...told(id), top: largest(logs, count).map(told) };
+}
+
+function describe(tokenizer: Pick<Tokenizer, 'decode'>, id: number, logProbability: number): ScoredToken {
+  const text = tokenizer.decode([id]);
+  return { id, text, bytes: text.includes('\uFFFD') ? [] : [...Buffer.from(text)], logProbability };
+}
+
+/** Places of the largest numbers, falling; of equal ones the first. */
+function largest(numbers: Float64Array, count: number): number[] {
+  const places: number[] = [];
+  for (let place = 0; place < numbers.length; place++) {
+    if (places.length === count && (count === 0 || numbers[place] <= numbers[places[count - 1]])) continue;
+    let at = places.length;
+    while (at > 0 && numbers[places[at - 1]] < numbers[place]) at--;
+    places.splice(at, 0, place);
+    if (places.length > count) places.pop();
+  }
+  return places;
+}

@@ -1,0 +1,59 @@
+/**
+ * Small models with random weights, for tests of serving.
+ * @module
+ */
+import { ByteTokenizer } from '../../data/index.js';
+import { Programs } from '../../decode/index.js';
+import { createModel, modelSchema, type Model, type ModelOptions } from '../../models/index.js';
+import { nameParameters, ParameterArena } from '../../nn/index.js';
+import type { PreparedModel } from './served-parts.js';
+
+const tokenizer = new ByteTokenizer({ specialTokens: true });
+
+const sizes = {
+  hiddenSize: 16,
+  numHeads: 2,
+  intermediateSize: 32,
+  initialization: { scale: 4, embedding: 0.5 },
+};
+const sparse = { numExperts: 8, every: 1, dispatch: { kind: 'dropless' } };
+const kinds = {
+  languageModel: {
+    ...sizes,
+    numLayers: 3,
+    contextLength: 600,
+    positions: 'rotary',
+    sparse: { ...sparse, topK: 2, router: { kind: 'softmax', jitter: 0 } },
+  },
+  encoderDecoder: {
+    kind: 'encoderDecoder',
+    ...sizes,
+    ...{ numEncoderLayers: 2, numDecoderLayers: 2, contextLength: 48, targetLength: 80 },
+    ...{ padTokenId: 256, eosTokenId: 258 },
+    sparse: { ...sparse, topK: 1, router: { kind: 'softmax', jitter: 0 } },
+  },
+  classifier: {
+    kind: 'classifier',
+    ...sizes,
+    ...{ numEncoderLayers: 2, contextLength: 48, numLabels: 3, head: 'encoderMean', mean: 'masked' },
+    ...{ padTokenId: 256, eosTokenId: 258 },
+    sparse: { ...sparse, topK: 1, router: { kind: 'softmax', jitter: 0 } },
+  },
+} as const;
+
+/** A model of a kind with its weights. */
+export function smallModel(
+  kind: keyof typeof kinds,
+  change: object = {},
+): { readonly model: Model; readonly weights: ReadonlyMap<string, Float32Array> } {
+  const options = { ...modelSchema.parse({ ...kinds[kind], ...change }), vocabSize: tokenizer.vocabSize };
+  const model = createModel(options as ModelOptions);
+  const parameters = nameParameters(model);
+  return { model, weights: ParameterArena.allocate(parameters).initialize(parameters, 7).views };
+}
+
+/** {@link smallModel}, ready for an engine that has all weights in memory. */
+export function smallPrepared(kind: keyof typeof kinds, change: object = {}): PreparedModel {
+  const { model, weights } = smallModel(kind, change);
+  return { name: 'small', model, tokenizer, passes: new Programs(weights) };
+}

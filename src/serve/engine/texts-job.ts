@@ -1,0 +1,60 @@
+/**
+ * A request about texts: the class or the vector of each.
+ * @module
+ */
+import type { TokenRouting } from '../engine-client.js';
+import { Job, type JobOptions } from './job.js';
+
+/** What a pass made of one text. */
+export interface TextResult {
+  /** Scores of classes, or numbers of a vector. */
+  readonly numbers: Float32Array;
+  readonly routing: readonly TokenRouting[] | undefined;
+}
+
+/** Which passes it needs. */
+export type TextsTask = 'classify' | 'embed';
+
+/** Complete when every text has its result. */
+export class TextsJob extends Job {
+  readonly results: Promise<readonly TextResult[]>;
+  private readonly made: TextResult[] = [];
+  private missing: number;
+  private settle!: {
+    readonly resolve: (results: readonly TextResult[]) => void;
+    readonly reject: (error: Error) => void;
+  };
+
+  /** @param texts their ids */
+  constructor(
+    readonly task: TextsTask,
+    readonly texts: readonly (readonly number[])[],
+    readonly routing: boolean,
+    options: JobOptions,
+  ) {
+    super(options);
+    this.missing = texts.length;
+    this.results = new Promise((resolve, reject) => (this.settle = { resolve, reject }));
+    // The caller may have gone.
+    this.results.catch(() => undefined);
+  }
+
+  /** Leaves the queue. */
+  begin(): void {
+    this.started = performance.now();
+  }
+
+  /** A pass has computed a text. */
+  add(index: number, result: TextResult): void {
+    this.made[index] = result;
+    if (--this.missing === 0) this.complete();
+  }
+
+  protected reject(error: Error): void {
+    this.settle.reject(error);
+  }
+
+  protected resolve(): void {
+    this.settle.resolve(this.made);
+  }
+}

@@ -39,6 +39,7 @@ export { createOptimizer } from './optimizers/index.js';
 export { resumeTraining, runTraining, saveStart, type TrainingListener, type TrainingResult } from './run.js';
 export { assertNoRun, readRecipe, RunFolder } from './run-folder.js';
 export { RunFolderError } from './run-folder-error.js';
+export { SumOfSquares } from './flat-pass.js';
 export { learningRateAt, type ScheduleOptions } from './schedule.js';
 export { SegmentBuffers } from './segment-buffers.js';
 export { StepProgram, type BatchReport } from './step-program.js';

@@ -42,5 +42,6 @@ export type {
   RoutingSource,
   SuppliedRouting,
 } from './engine/hooks.js';
+export * from './predictor/index.js';
 export * from './store/index.js';
 export * from './http/index.js';

@@ -10,7 +10,10 @@ import { predictedLayerSchema } from './options.js';
 /** Name of the manifest in the folder of a recording. */
 export const RECORDING_FILE = 'recording.json';
 
-const size = z.int().min(1).max(2 ** 31 - 1);
+const size = z
+  .int()
+  .min(1)
+  .max(2 ** 31 - 1);
 
 /** What a recording says of itself. */
 export const recordingSchema = z.strictObject({

@@ -3,6 +3,8 @@
  * @module
  */
 
+import type { LayerExperts } from './store/expert-store.js';
+
 /** How often a duration fell where. */
 export interface Histogram {
   /** Upper bounds in seconds, rising; one more bucket holds what is above. */
@@ -52,4 +54,6 @@ export interface EngineStats {
   readonly residentBytes: number;
   /** Of the expert store, by name: hits, misses, bytesRead and so on; empty where all weights are in memory. */
   readonly store: Readonly<Record<string, number>>;
+  /** Where experts are, in the order of the model's routed layers; absent where all are in memory for good. */
+  readonly experts?: readonly LayerExperts[];
 }

@@ -4,4 +4,9 @@
  */
 export { API_KEYS_VARIABLE, readApiKeys } from './api-keys.js';
 export { HttpServer } from './http-server.js';
-export { defaultHttpSettings, defaultLimits, type HttpSettings, type RequestLimits } from './settings.js';
+export {
+  defaultHttpSettings,
+  defaultRequestLimits,
+  type HttpSettings,
+  type RequestLimits,
+} from './settings.js';

@@ -70,7 +70,7 @@ export interface HttpSettings {
 }
 
 /** What one request may ask for where nothing else is said. */
-export const defaultLimits: RequestLimits = {
+export const defaultRequestLimits: RequestLimits = {
   n: 16,
   inputs: 128,
   texts: 128,
@@ -94,7 +94,7 @@ export const defaultHttpSettings: HttpSettings = {
   routedExperts: true,
   livePage: true,
   bodyLimit: 2 ** 20,
-  limits: defaultLimits,
+  limits: defaultRequestLimits,
   headersMilliseconds: 10_000,
   bodyMilliseconds: 30_000,
   keepAliveMilliseconds: 10_000,

@@ -83,6 +83,16 @@ export type ExpertStoreEvent =
     }
   | { readonly kind: 'evicted'; readonly layer: number; readonly expert: number };
 
+/** Where an expert is: on its way while it is `reading`, in memory while it is `ready`, and `pinned` while it is leased. */
+export type ExpertPlace = 'cold' | 'reading' | 'ready' | 'pinned';
+
+/** The experts of one layer, one entry each. */
+export interface LayerExperts {
+  readonly places: readonly ExpertPlace[];
+  /** Accesses so far. */
+  readonly accesses: readonly number[];
+}
+
 /**
  * Weights of experts under a budget. Layers are numbered in the order in which a pass meets them, the encoder's first.
  *
@@ -114,6 +124,8 @@ export interface ExpertStore {
    */
   prefetch(layer: number, experts: readonly number[], priority?: number): void;
   readonly stats: ExpertStoreStats;
+  /** Where the experts of each layer are, for those who watch; absent where all are in memory for good. */
+  readonly experts?: readonly LayerExperts[];
   /** @returns a function that ends it. */
   observe(listener: (event: ExpertStoreEvent) => void): () => void;
   /** Ends when running reads have ended; what waits is refused. Leases must not be used any more. */

@@ -14,9 +14,11 @@ export { expertBanks } from './expert-banks.js';
 export type {
   ExpertLayerInfo,
   ExpertLease,
+  ExpertPlace,
   ExpertStore,
   ExpertStoreEvent,
   ExpertStoreStats,
+  LayerExperts,
 } from './expert-store.js';
 export { formatBytes, parseBytes } from './memory-size.js';
 export { PagedExpertStore, type PagedStoreOptions } from './paged-store.js';

@@ -60,6 +60,19 @@ test('two acquires of one expert share a read', async () => {
   expect(store.stats.pinned).toBe(0);
 });
 
+test('tells where experts are and how often each was needed', async () => {
+  const { store, cold } = held([3, 2], 2);
+  const acquired = store.acquire(0, [1]);
+  await settle();
+  expect(store.experts[0].places).toEqual(['cold', 'reading', 'cold']);
+  cold.begun[0].finish();
+  const [lease] = await acquired;
+  expect(store.experts[0]).toEqual({ places: ['cold', 'pinned', 'cold'], accesses: [0, 1, 0] });
+  lease.release();
+  expect(store.experts[0].places).toEqual(['cold', 'ready', 'cold']);
+  expect(store.experts[1]).toEqual({ places: ['cold', 'cold'], accesses: [0, 0] });
+});
+
 describe('what is refused', () => {
   test('more than fits, unknown experts, a store without room', async () => {
     const { store, cold } = free([4], 2);

@@ -5,7 +5,14 @@
 import { chooseVictim, ExpertNumbers, type CachePolicy, type ExpertId } from './cache-policy.js';
 import type { ColdExperts, ColdLayer } from './cold-experts.js';
 import { Expectations } from './expectations.js';
-import type { ExpertLease, ExpertStore, ExpertStoreEvent, ExpertStoreStats } from './expert-store.js';
+import type {
+  ExpertLease,
+  ExpertPlace,
+  ExpertStore,
+  ExpertStoreEvent,
+  ExpertStoreStats,
+  LayerExperts,
+} from './expert-store.js';
 import { SlotMemory, type Slot } from './slot-memory.js';
 import { StoreCounts } from './store-counts.js';
 import { ExpertReadError, StoreClosedError } from './store-errors.js';
@@ -69,6 +76,8 @@ export class PagedExpertStore implements ExpertStore {
   private readonly counts: StoreCounts;
   private readonly listeners = new Set<(event: ExpertStoreEvent) => void>();
   private readonly policy: CachePolicy;
+  /** By id. */
+  private readonly accesses: Uint32Array;
   private readonly readsAtOnce: number;
   private readonly running = new Set<Promise<void>>();
   private closed: Promise<void> | undefined;
@@ -85,6 +94,7 @@ export class PagedExpertStore implements ExpertStore {
     this.memory = new SlotMemory(this.maxPinned, cold.slotBytes);
     this.free = this.memory.slots.toReversed();
     this.policy = policy;
+    this.accesses = new Uint32Array(this.numbers.total);
     this.expectations = new Expectations(policy);
     this.counts = new StoreCounts(warmUp);
     this.readsAtOnce = readsAtOnce;
@@ -98,6 +108,16 @@ export class PagedExpertStore implements ExpertStore {
     }
     const { pageCache } = this.cold.traits;
     return this.counts.snapshot({ resident, pinned, slots: this.maxPinned, pageCache });
+  }
+
+  get experts(): readonly LayerExperts[] {
+    return this.layers.map(({ numExperts }, layer) => {
+      const ids = Array.from({ length: numExperts }, (_, expert) => this.numbers.idOf(layer, expert));
+      return {
+        places: ids.map((id) => placeOf(this.entries.get(id))),
+        accesses: ids.map((id) => this.accesses[id]),
+      };
+    });
   }
 
   observe(listener: (event: ExpertStoreEvent) => void): () => void {
@@ -190,6 +210,7 @@ export class PagedExpertStore implements ExpertStore {
       const hit = entry?.state === 'ready';
       this.counts.access(hit, entry?.isFresh === true, !hit && entry?.isFresh === true);
       if (entry) entry.isFresh = false;
+      this.accesses[id]++;
       this.emit({ kind: 'access', layer, expert: this.numbers.expertOf(id), hit });
       return hit;
     });
@@ -377,4 +398,10 @@ export class PagedExpertStore implements ExpertStore {
 /** Whether nobody uses an expert and no read writes into its place. */
 function isIdle({ state, pins }: Entry): boolean {
   return state === 'ready' && pins === 0;
+}
+
+function placeOf(entry: Entry | undefined): ExpertPlace {
+  if (!entry || entry.state === 'failed') return 'cold';
+  if (entry.state !== 'ready') return 'reading';
+  return entry.pins > 0 ? 'pinned' : 'ready';
 }

@@ -72,6 +72,12 @@ export {
 } from './operators/shape.js';
 export { matmul, type MatmulOptions } from './operators/matmul.js';
 export {
+  BLOCK_SIZE,
+  quantisedMatmul,
+  type QuantisedMatrix,
+  type QuantisedPrecision,
+} from './operators/quantised-matmul.js';
+export {
   argMax,
   argSort,
   exchangeRows,

@@ -15,9 +15,10 @@ import {
 
 /** Constant numbers inside a lowered graph. */
 export interface OnnxConstant {
-  readonly dtype: DType;
+  /** `uint8` for packed weights, which no tensor of ours holds. */
+  readonly dtype: DType | 'uint8';
   readonly shape: readonly number[];
-  readonly data: readonly number[] | Float32Array | Float64Array | Int32Array;
+  readonly data: readonly number[] | Float32Array | Float64Array | Int32Array | Uint8Array;
 }
 
 /** One ONNX node as plain data; `runtime/` encodes it. */
@@ -59,7 +60,11 @@ export interface Lowering {
     options?: { outputs?: readonly string[]; domain?: string },
   ) => string;
   /** Adds a constant and returns its name; equal small constants are shared. */
-  readonly constant: (dtype: DType, shape: readonly number[], data: OnnxConstant['data']) => string;
+  readonly constant: (
+    dtype: OnnxConstant['dtype'],
+    shape: readonly number[],
+    data: OnnxConstant['data'],
+  ) => string;
   /** Name of an int64 vector that holds `shape`, constant where it is static and measured where it is not. */
   readonly shapeVector: (shape: Shape) => string;
   /** Lowers a nested graph (the body of `scan`). Tensors of the enclosing graph may be referred to by `outer`. */

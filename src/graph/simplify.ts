@@ -81,8 +81,8 @@ function attributeKey(node: Node): string | undefined {
   const parts: string[] = [];
   for (const [name, value] of Object.entries(node.attributes)) {
     if (ArrayBuffer.isView(value) || Array.isArray(value)) {
+      if ((value as ArrayLike<unknown>).length > COMPARED_CONSTANT) return undefined;
       const list = Array.from(value as ArrayLike<unknown>);
-      if (list.length > COMPARED_CONSTANT) return undefined;
       // Object.is semantics: −0 and NaN constants must not merge with 0 and null.
       parts.push(`${name}=[${list.map((item) => (Object.is(item, -0) ? '-0' : String(item))).join(',')}]`);
     } else if (typeof value === 'number' || typeof value === 'string' || typeof value === 'boolean') {

@@ -22,12 +22,13 @@ export const OPSET = 21;
 /** Version of the file format that carries it. */
 const IR_VERSION = 10n;
 
-const dataTypes: Readonly<Record<DType, DataType>> = {
+const dataTypes: Readonly<Record<OnnxConstant['dtype'], DataType>> = {
   float32: DataType.FLOAT,
   float64: DataType.DOUBLE,
   int32: DataType.INT32,
   int64: DataType.INT64,
   bool: DataType.BOOL,
+  uint8: DataType.UINT8,
 };
 
 /** Where the numbers of a constant lie in a file beside the model. */
@@ -173,7 +174,11 @@ function encodeExternal(
 }
 
 /** ONNX stores raw data in little-endian order, which every machine that Node supports uses. */
-function rawBytes(dtype: DType, data: OnnxConstant['data']): Uint8Array<ArrayBuffer> {
+function rawBytes(dtype: OnnxConstant['dtype'], data: OnnxConstant['data']): Uint8Array<ArrayBuffer> {
+  // Packed weights are megabytes: they are not taken through an array of numbers.
+  if ((dtype === 'float32' && data instanceof Float32Array) || data instanceof Uint8Array) {
+    return new Uint8Array(data.buffer as ArrayBuffer, data.byteOffset, data.byteLength);
+  }
   const numbers = Array.from(data);
   const array =
     dtype === 'int64'

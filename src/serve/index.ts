@@ -45,3 +45,4 @@ export type {
 export * from './predictor/index.js';
 export * from './store/index.js';
 export * from './http/index.js';
+export { dequantise, quantise, type MatrixLayout, type QuantiseOptions } from './quantised/blocks.js';

@@ -8,7 +8,10 @@ import { dequantise, quantise, type QuantiseOptions } from './blocks.js';
 const normal = (seed: number, length: number): Float32Array => {
   const random = new RandomStream(seed);
   const uniform = (): number => random.uniform();
-  return Float32Array.from({ length }, () => Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform()));
+  return Float32Array.from(
+    { length },
+    () => Math.sqrt(-2 * Math.log(1 - uniform())) * Math.cos(2 * Math.PI * uniform()),
+  );
 };
 
 const options: fc.Arbitrary<QuantiseOptions & { seed: number }> = fc.record({
@@ -23,7 +26,10 @@ const options: fc.Arbitrary<QuantiseOptions & { seed: number }> = fc.record({
 /** `[outSize, inSize]` of a matrix in either layout. */
 function outIn(matrix: Float32Array, { outSize, inSize, layout }: QuantiseOptions): number[][] {
   return Array.from({ length: outSize }, (_, out) =>
-    Array.from({ length: inSize }, (__, i) => matrix[layout === 'outIn' ? out * inSize + i : i * outSize + out]),
+    Array.from(
+      { length: inSize },
+      (__, i) => matrix[layout === 'outIn' ? out * inSize + i : i * outSize + out],
+    ),
   );
 }
 
@@ -38,12 +44,16 @@ test('every number is off by at most half a step, the extreme that the range doe
           const block = row.slice(first, first + 32);
           const [least, most] = [Math.min(0, ...block), Math.max(0, ...block)];
           const step =
-            mode === 'symmetric' ? Math.max(most, -least) / 2 ** (bits - 1) : (most - least) / (2 ** bits - 1);
+            mode === 'symmetric'
+              ? Math.max(most, -least) / 2 ** (bits - 1)
+              : (most - least) / (2 ** bits - 1);
           block.forEach((value, i) => {
             const error = Math.abs(back[out][first + i] - value);
             // Beyond the last number of the range lies at most one step.
             const beyond = mode === 'symmetric' && Math.abs(value) > (2 ** (bits - 1) - 1.5) * step;
-            expect(error).toBeLessThanOrEqual((beyond || mode === 'asymmetric' ? 1 : 0.5) * step * (1 + 1e-5));
+            expect(error).toBeLessThanOrEqual(
+              (beyond || mode === 'asymmetric' ? 1 : 0.5) * step * (1 + 1e-5),
+            );
           });
         }
       });
@@ -145,5 +155,7 @@ test('parts that do not fit each other or the rows are refused', () => {
   expect(() => quantisedMatmul(input('x', 'float32', [2, 63]), weight)).toThrow(ShapeError);
   expect(() => quantisedMatmul(x, { ...weight, scales: new Float32Array(5) })).toThrow(/has 6 scales, not 5/);
   expect(() => quantisedMatmul(x, { ...weight, values: new Uint8Array(5) })).toThrow(/has 96 values, not 5/);
-  expect(() => quantisedMatmul(x, { ...weight, zeroPoints: new Uint8Array(5) })).toThrow(/has 3 zeroPoints, not 5/);
+  expect(() => quantisedMatmul(x, { ...weight, zeroPoints: new Uint8Array(5) })).toThrow(
+    /has 3 zeroPoints, not 5/,
+  );
 });

@@ -88,3 +88,17 @@ export function softmaxRouter({ router }: ExpertOptions): SoftmaxOptions {
   if (router.kind !== 'softmax') throw new UnfitModelError(`its router is softmax, not ${router.kind}`);
   return router;
 }
+
+/**
+ * What `olmoe`, `qwen2_moe` and `qwen3_moe` say of experts and router in the same keys.
+ * @throws UnfitModelError for another router.
+ */
+export function writeSoftmaxRouter(sparse: ExpertOptions): JsonObject {
+  const { balanceCoefficient, normalizeGates } = softmaxRouter(sparse);
+  return {
+    num_experts: sparse.numExperts,
+    num_experts_per_tok: sparse.topK,
+    norm_topk_prob: normalizeGates,
+    router_aux_loss_coef: balanceCoefficient,
+  };
+}

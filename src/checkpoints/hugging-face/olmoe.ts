@@ -14,7 +14,7 @@ import {
   readDecoder,
   writeDecoder,
 } from './decoder.js';
-import { expertsOf, readSoftmaxRouter, softmaxRouter } from './decoder-experts.js';
+import { expertsOf, readSoftmaxRouter, writeSoftmaxRouter } from './decoder-experts.js';
 import { UnfitModelError } from './errors.js';
 import { nameTensors } from './tensor-names.js';
 
@@ -42,16 +42,12 @@ export const olmoe: Architecture = {
     const { hiddenSize, numHeads, headSize = hiddenSize / numHeads } = decoder;
     if (headSize !== hiddenSize / numHeads)
       throw new UnfitModelError(`its heads have ${hiddenSize / numHeads} features each, not ${headSize}`);
-    const { balanceCoefficient, normalizeGates } = softmaxRouter(sparse);
     return {
       ...writeDecoder(decoder),
       intermediate_size: sparse.intermediateSize ?? decoder.intermediateSize,
       attention_bias: attentionBiasOf(decoder) === 'all',
       clip_qkv: decoder.clipQueryKeyValue ?? null,
-      num_experts: sparse.numExperts,
-      num_experts_per_tok: sparse.topK,
-      norm_topk_prob: normalizeGates,
-      router_aux_loss_coef: balanceCoefficient,
+      ...writeSoftmaxRouter(sparse),
     };
   },
   tensors(options, choice) {

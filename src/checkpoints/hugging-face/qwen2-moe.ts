@@ -20,7 +20,7 @@ import {
   expertsOf,
   readSoftmaxRouter,
   readSparseStep,
-  softmaxRouter,
+  writeSoftmaxRouter,
   writeSparseStep,
 } from './decoder-experts.js';
 import { UnfitModelError } from './errors.js';
@@ -58,7 +58,6 @@ export const qwen2Moe: Architecture = {
   writeConfig(options) {
     const decoder = languageModelOnly(options);
     const sparse = expertsOf(decoder);
-    const { balanceCoefficient, normalizeGates } = softmaxRouter(sparse);
     if (sparse.sharedIntermediateSize === null || !sparse.sharedGate)
       throw new UnfitModelError('it has a shared expert with a gate');
     return {
@@ -67,10 +66,7 @@ export const qwen2Moe: Architecture = {
       qkv_bias: attentionBiasOf(decoder) !== 'none',
       moe_intermediate_size: sparse.intermediateSize ?? decoder.intermediateSize,
       shared_expert_intermediate_size: sparse.sharedIntermediateSize,
-      num_experts: sparse.numExperts,
-      num_experts_per_tok: sparse.topK,
-      norm_topk_prob: normalizeGates,
-      router_aux_loss_coef: balanceCoefficient,
+      ...writeSoftmaxRouter(sparse),
       use_sliding_window: false,
     };
   },

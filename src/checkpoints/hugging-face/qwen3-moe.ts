@@ -20,7 +20,7 @@ import {
   expertsOf,
   readSoftmaxRouter,
   readSparseStep,
-  softmaxRouter,
+  writeSoftmaxRouter,
   writeSparseStep,
 } from './decoder-experts.js';
 import { nameTensors } from './tensor-names.js';
@@ -49,16 +49,12 @@ export const qwen3Moe: Architecture = {
   writeConfig(options) {
     const decoder = languageModelOnly(options);
     const sparse = expertsOf(decoder);
-    const { balanceCoefficient, normalizeGates } = softmaxRouter(sparse);
     return {
       ...writeDecoder(decoder),
       ...writeSparseStep(decoder),
       attention_bias: attentionBiasOf(decoder) === 'all',
       moe_intermediate_size: sparse.intermediateSize ?? decoder.intermediateSize,
-      num_experts: sparse.numExperts,
-      num_experts_per_tok: sparse.topK,
-      norm_topk_prob: normalizeGates,
-      router_aux_loss_coef: balanceCoefficient,
+      ...writeSoftmaxRouter(sparse),
       use_sliding_window: false,
     };
   },

@@ -23,6 +23,17 @@ interface Place {
   readonly offset: number;
 }
 
+/** What the header says, but for the sign of the vocabulary. */
+interface Sizes {
+  readonly dim: number;
+  readonly hiddenDim: number;
+  readonly numLayers: number;
+  readonly numHeads: number;
+  readonly numKeyValueHeads: number;
+  readonly vocabSize: number;
+  readonly seqLen: number;
+}
+
 /** An open file: what it says of the model, by the names of llama2.c's `ModelArgs`, and its tensors by theirs. */
 export interface Llama2cFile {
   readonly config: JsonObject;
@@ -48,21 +59,22 @@ export async function openLlama2cFile(path: string): Promise<Llama2cFile> {
     const header = Buffer.alloc(HEADER_BYTES);
     await handle.read(header, 0, HEADER_BYTES, 0);
     const numbers = Array.from({ length: 7 }, (_, index) => header.readInt32LE(4 * index));
-    const [dim, hiddenDim, numLayers, numHeads, numKeyValueHeads, signedVocab, seqLen] = numbers as [
-      number,
-      number,
-      number,
-      number,
-      number,
-      number,
-      number,
-    ];
-    const sizes = [dim, hiddenDim, numLayers, numHeads, numKeyValueHeads, Math.abs(signedVocab), seqLen];
-    const isModel = sizes.every((each) => each > 0 && each < LARGEST_SIZE) && dim % numHeads === 0;
+    const [dim, hiddenDim, numLayers, numHeads, numKeyValueHeads, signedVocab, seqLen] = numbers;
+    const sizes = {
+      dim,
+      hiddenDim,
+      numLayers,
+      numHeads,
+      numKeyValueHeads,
+      vocabSize: Math.abs(signedVocab),
+      seqLen,
+    };
+    const isModel =
+      Object.values(sizes).every((each) => each > 0 && each < LARGEST_SIZE) && dim % numHeads === 0;
     if (size < HEADER_BYTES || !isModel) {
       throw new ModelFolderError(`${path}: no model of llama2.c: its header is ${numbers.join(', ')}`);
     }
-    const { places, elements } = layOut(numbers);
+    const { places, elements } = layOut(sizes, signedVocab > 0);
     const expected = HEADER_BYTES + 4 * elements;
     if (size !== expected) {
       throw new ModelFolderError(
@@ -76,7 +88,7 @@ export async function openLlama2cFile(path: string): Promise<Llama2cFile> {
         n_layers: numLayers,
         n_heads: numHeads,
         n_kv_heads: numKeyValueHeads,
-        vocab_size: Math.abs(signedVocab),
+        vocab_size: sizes.vocabSize,
         max_seq_len: seqLen,
         tie_word_embeddings: signedVocab > 0,
       },
@@ -88,16 +100,10 @@ export async function openLlama2cFile(path: string): Promise<Llama2cFile> {
   }
 }
 
-function layOut(header: readonly number[]): { places: ReadonlyMap<string, Place>; elements: number } {
-  const [dim, hiddenDim, numLayers, numHeads, numKeyValueHeads, signedVocab, seqLen] = header as [
-    number,
-    number,
-    number,
-    number,
-    number,
-    number,
-    number,
-  ];
+function layOut(
+  { dim, hiddenDim, numLayers, numHeads, numKeyValueHeads, vocabSize, seqLen }: Sizes,
+  isTied: boolean,
+): { places: ReadonlyMap<string, Place>; elements: number } {
   const keyWidth = (dim / numHeads) * numKeyValueHeads;
   const places = new Map<string, Place>();
   let offset = 0;
@@ -108,7 +114,7 @@ function layOut(header: readonly number[]): { places: ReadonlyMap<string, Place>
   const stack = (name: string, ...shape: number[]): void => {
     for (let layer = 0; layer < numLayers; layer++) put(`layers.${layer}.${name}.weight`, ...shape);
   };
-  put('tok_embeddings.weight', Math.abs(signedVocab), dim);
+  put('tok_embeddings.weight', vocabSize, dim);
   stack('attention_norm', dim);
   stack('attention.wq', dim, dim);
   stack('attention.wk', keyWidth, dim);
@@ -121,7 +127,7 @@ function layOut(header: readonly number[]): { places: ReadonlyMap<string, Place>
   put('norm.weight', dim);
   // Cosines and sines: [seq_len, head size / 2] each.
   offset += seqLen * Math.floor(dim / numHeads / 2) * 2;
-  if (signedVocab < 0) put('output.weight', -signedVocab, dim);
+  if (!isTied) put('output.weight', vocabSize, dim);
   return { places, elements: offset };
 }
 

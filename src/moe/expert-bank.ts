@@ -3,6 +3,7 @@
  * @module
  */
 import type { Dim, Tensor } from '../graph/index.js';
+import type { Module } from '../nn/index.js';
 import type { FeedForwardContext, TokenCost } from './feed-forward.js';
 
 /** Rows sorted by expert. */
@@ -34,6 +35,11 @@ export interface ExpertBank {
    * {@link finish} takes.
    */
   forward(rows: ExpertRows, context: FeedForwardContext): readonly Tensor[];
+  /**
+   * A bank of one such expert, without values: its program serves every expert of the bank, whose weights it is fed. It
+   * takes what {@link prepare} made, and what all experts have in common is not part of its program.
+   */
+  alone(): ExpertBank & Module;
   /** Work on the weighted sum of a token's outputs, in which it is linear: `[tokens, any]` → `[tokens, hiddenSize]`. */
   finish?(combined: Tensor): Tensor;
 }

@@ -5,6 +5,7 @@
 import {
   add,
   cast,
+  constant,
   greater,
   multiply,
   reshape,
@@ -39,6 +40,14 @@ export interface SparseLayerParts {
   readonly shared?: FeedForward & Module;
   /** To one number: the shared experts' output is weighed by its sigmoid. */
   readonly sharedGate?: Linear;
+}
+
+/** What a token's experts made of it, before it is finished. */
+interface Visit {
+  /** `[tokens, width of the experts' outputs]` */
+  readonly combined: Tensor;
+  /** Int32 scalar: choices that found their expert full. */
+  readonly dropped: Tensor;
 }
 
 /** A feed-forward layer of which each token sees a few experts. */
@@ -77,26 +86,68 @@ export class SparseLayer extends Module implements FeedForward {
 
   forward(hidden: Tensor, context: FeedForwardContext): FeedForwardOutput {
     const { numExperts } = this.experts;
-    const routing = context.routingOverride
-      ? overridden(context.routingOverride, numExperts, hidden)
-      : this.router.route(hidden, context);
-    // Without places nobody is dropped, and experts that nobody chose are not read.
-    const own = context.serveAll ? new DroplessDispatch() : this.dispatch;
-    const { expertInput = hidden, dispatch = own, updates = [] } = routing;
+    const routing = this.decide(hidden, context);
+    const { expertInput = hidden, updates = [] } = routing;
     const prepared = this.experts.prepare?.(expertInput) ?? expertInput;
-    const dispatched = dispatch.dispatch(prepared, routing, numExperts, context);
-    const outputs = this.experts.forward(dispatched.rows, context);
-    const combined =
-      dispatched.combine?.(outputs) ?? this.combine(dispatched.collect(outputs), routing.gates);
+    const { combined, dropped } =
+      this.visitElsewhere(hidden, prepared, routing, context) ?? this.visit(prepared, routing, context);
     const chosen = this.experts.finish?.(combined) ?? combined;
     const common = this.sharedOutput(hidden, context);
     return {
       output: common ? add(chosen, common) : chosen,
-      records: [routingRecord(routing, numExperts, dispatched.dropped, context)],
+      records: [routingRecord(routing, numExperts, dropped, context)],
       routing,
       losses: routing.losses,
       updates,
     };
+  }
+
+  private decide(hidden: Tensor, context: FeedForwardContext): Routing {
+    const { site, layerIndex, routingOverride } = context;
+    const override =
+      routingOverride ?? context.experts?.route?.({ site, layerIndex, bank: this.experts, hidden });
+    return override
+      ? overridden(override, this.experts.numExperts, hidden)
+      : this.router.route(hidden, context);
+  }
+
+  private visit(prepared: Tensor, routing: Routing, context: FeedForwardContext): Visit {
+    // Without places nobody is dropped, and experts that nobody chose are not read.
+    const own = context.serveAll ? new DroplessDispatch() : this.dispatch;
+    const { dispatch = own, gates } = routing;
+    const { rows, dropped, ...dispatched } = dispatch.dispatch(
+      prepared,
+      routing,
+      this.experts.numExperts,
+      context,
+    );
+    const outputs = this.experts.forward(rows, context);
+    const combined = dispatched.combine?.(outputs) ?? this.combine(dispatched.collect(outputs), gates);
+    return { combined, dropped };
+  }
+
+  private visitElsewhere(
+    hidden: Tensor,
+    rows: Tensor,
+    { experts, gates }: Routing,
+    context: FeedForwardContext,
+  ): Visit | undefined {
+    if (!context.experts) return undefined;
+    if (this.combine !== weightedSum)
+      throw new Error(`layer ${context.layerIndex}: experts elsewhere give weighted sums, nothing else`);
+    const { site, layerIndex, tokenMask } = context;
+    const request = {
+      site,
+      layerIndex,
+      bank: this.experts,
+      rows,
+      experts,
+      gates,
+      tokenMask,
+      hidden,
+      context,
+    };
+    return { combined: context.experts.combine(request), dropped: constant('int32', [], [0]) };
   }
 
   private sharedOutput(hidden: Tensor, context: FeedForwardContext): Tensor | undefined {

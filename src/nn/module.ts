@@ -64,20 +64,39 @@ export abstract class Module {
    */
   parameters(): Map<string, Parameter> {
     const found = new Map<string, Parameter>();
-    collect(this, '', found, new Set());
+    walk(this, '', new Set(), (path, part) => part instanceof Parameter && found.set(path, part));
+    return found;
+  }
+
+  /** All modules below this one by dotted path, in order of construction; those that are shared once, under the first. */
+  submodules(): Map<string, Module> {
+    const found = new Map<string, Module>();
+    walk(
+      this,
+      '',
+      new Set(),
+      (path, part) => part instanceof Module && part !== this && found.set(path, part),
+    );
     return found;
   }
 }
 
-function collect(value: unknown, path: string, found: Map<string, Parameter>, seen: Set<object>): void {
+/** Visits parameters and modules before what is in them. */
+function walk(
+  value: unknown,
+  path: string,
+  seen: Set<object>,
+  visit: (path: string, part: Module | Parameter) => void,
+): void {
   if (typeof value !== 'object' || value === null || seen.has(value)) return;
   if (value instanceof Parameter) {
     seen.add(value);
-    found.set(path, value);
+    visit(path, value);
   } else if (value instanceof Module || Array.isArray(value)) {
     seen.add(value);
+    if (value instanceof Module) visit(path, value);
     for (const [key, child] of Object.entries(value)) {
-      collect(child, path === '' ? key : `${path}.${key}`, found, seen);
+      walk(child, path === '' ? key : `${path}.${key}`, seen, visit);
     }
   }
 }

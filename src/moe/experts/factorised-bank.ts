@@ -91,6 +91,10 @@ export class FactorisedBank extends Module implements ExpertBank {
     return { parameters: matrices + (centreUpBias?.size ?? 0), flops: 2 * matrices };
   }
 
+  alone(): FactorisedBank {
+    return new FactorisedBank({ ...this.options, numExperts: 1 }, zeros, zeros);
+  }
+
   /** `[x | x W_centre,gate | x W_centre,up]` */
   prepare(hidden: Tensor): Tensor {
     const { centreGate, centreUp, centreUpBias } = this;

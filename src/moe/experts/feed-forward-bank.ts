@@ -69,6 +69,10 @@ export class FeedForwardBank extends Module implements ExpertBank {
     return { parameters: (matrices + biases) / numExperts, flops: (2 * matrices) / numExperts };
   }
 
+  alone(): FeedForwardBank {
+    return new FeedForwardBank({ ...this.options, numExperts: 1 }, zeros, zeros);
+  }
+
   /** What the second matrix of each expert reads, `[rows, intermediateSize]`. */
   innerRows(pieces: readonly Tensor[]): readonly Tensor[] {
     const { apply } = activations[this.options.activation];

@@ -192,7 +192,13 @@ export class StratifiedLayer extends Module implements FeedForward {
   /** What the kept experts add to the stream. */
   private visit(normed: Tensor, decision: GateDecision, offset: number, context: FeedForwardContext): Tensor {
     const { kept, gates, probabilities, partial } = decision;
-    const routing = { experts: numbered(kept, offset), gates, probabilities, partial, losses: [] };
+    const experts = numbered(kept, offset);
+    if (context.experts) {
+      const { site, layerIndex, tokenMask } = context;
+      const rows = { rows: normed, hidden: normed, experts, gates, tokenMask };
+      return context.experts.combine({ site, layerIndex, bank: this.experts, ...rows, context });
+    }
+    const routing = { experts, gates, probabilities, partial, losses: [] };
     const dispatched = this.dispatch.dispatch(normed, routing, this.experts.numExperts, context);
     const outputs = dispatched.collect(this.experts.forward(dispatched.rows, context));
     return weightedSum(dropout(outputs, this.sizes.dropout, `${context.site}.output`, context), gates);

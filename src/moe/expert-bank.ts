@@ -3,7 +3,6 @@
  * @module
  */
 import type { Dim, Tensor } from '../graph/index.js';
-import type { Module } from '../nn/index.js';
 import type { FeedForwardContext, TokenCost } from './feed-forward.js';
 
 /** Rows sorted by expert. */
@@ -16,6 +15,16 @@ export interface ExpertRows {
   readonly counts?: Tensor;
   /** Choices that nobody made: a size known at run time, and the int64 `[numExperts + 1]` counts with it at the end. */
   readonly spare?: { readonly size: Dim; readonly counts: Tensor };
+}
+
+/** The weights of one expert by the names of the bank's parameters, however their matrices lie. */
+export interface ExpertWeights {
+  /** `Wᵀ x` for a matrix that is `[in, out]` in the bank: `[in, tokens]` → `[out, tokens]`. */
+  project(name: string, columns: Tensor): Tensor;
+  /** `W x` for the same matrix: `[out, tokens]` → `[in, tokens]`. */
+  projectBack(name: string, columns: Tensor): Tensor;
+  /** A bias as a column, `[out, 1]`. */
+  bias(name: string): Tensor;
 }
 
 /** `numExperts` small networks of the same shape. */
@@ -36,10 +45,11 @@ export interface ExpertBank {
    */
   forward(rows: ExpertRows, context: FeedForwardContext): readonly Tensor[];
   /**
-   * A bank of one such expert, without values: its program serves every expert of the bank, whose weights it is fed. It
-   * takes what {@link prepare} made, and what all experts have in common is not part of its program.
+   * One expert outside training, over tokens as columns: `[width, tokens]` of what {@link prepare} made → `[any, tokens]`
+   * of what {@link finish} takes. With the weight as the left factor of every product it is read as it lies, which is why
+   * experts that are computed by themselves are computed so (docs/performance.md). Absent where experts are never apart.
    */
-  alone(): ExpertBank & Module;
+  columns?(columns: Tensor, weights: ExpertWeights): Tensor;
   /** Work on the weighted sum of a token's outputs, in which it is linear: `[tokens, any]` → `[tokens, hiddenSize]`. */
   finish?(combined: Tensor): Tensor;
 }

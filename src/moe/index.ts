@@ -9,7 +9,7 @@ export type { Dispatch, Dispatched } from './dispatch.js';
 export { CapacityDispatch, expertCapacity, type CapacityOptions } from './dispatch/capacity.js';
 export { ExpertChoiceDispatch, type ExpertsChoice } from './dispatch/expert-choice.js';
 export { DroplessDispatch } from './dispatch/dropless.js';
-export type { ExpertBank, ExpertRows } from './expert-bank.js';
+export type { ExpertBank, ExpertRows, ExpertWeights } from './expert-bank.js';
 export { FactorisedBank, type FactorisedBankOptions } from './experts/factorised-bank.js';
 export { FeedForwardBank, type FeedForwardBankOptions } from './experts/feed-forward-bank.js';
 export type {

@@ -46,3 +46,4 @@ export * from './predictor/index.js';
 export * from './store/index.js';
 export * from './http/index.js';
 export { dequantise, quantise, type MatrixLayout, type QuantiseOptions } from './quantised/blocks.js';
+export { expertParameters, openSplitModel, type SplitModelOptions } from './engine/split-model.js';

@@ -7,7 +7,7 @@ import { z } from 'zod';
 import { add, concat, matmul, multiply, split, unstack, type Tensor } from '../../graph/index.js';
 import { Module, Parameter, weightInitializer, zeros, type Initializer } from '../../nn/index.js';
 import { activations, type ActivationName } from '../activations.js';
-import type { ExpertBank, ExpertRows } from '../expert-bank.js';
+import type { ExpertBank, ExpertRows, ExpertWeights } from '../expert-bank.js';
 import type { TokenCost } from '../feed-forward.js';
 import type { Kind } from '../kind.js';
 import { activationSchema } from '../options.js';
@@ -91,10 +91,6 @@ export class FactorisedBank extends Module implements ExpertBank {
     return { parameters: matrices + (centreUpBias?.size ?? 0), flops: 2 * matrices };
   }
 
-  alone(): FactorisedBank {
-    return new FactorisedBank({ ...this.options, numExperts: 1 }, zeros, zeros);
-  }
-
   /** `[x | x W_centre,gate | x W_centre,up]` */
   prepare(hidden: Tensor): Tensor {
     const { centreGate, centreUp, centreUpBias } = this;
@@ -134,6 +130,22 @@ export class FactorisedBank extends Module implements ExpertBank {
       const lowered = matmul(matmul(inner, left![expert]), rightDown![expert]);
       return concat([inner, downBias ? add(lowered, downBias[expert]) : lowered], 1);
     });
+  }
+
+  columns(columns: Tensor, weights: ExpertWeights): Tensor {
+    const { hiddenSize, intermediateSize, activation } = this.options;
+    const { apply } = activations[activation];
+    const widths = [hiddenSize, ...(this.rightGate ? [intermediateSize] : []), intermediateSize];
+    const parts = split(columns, widths, 0);
+    const own = (name: string): Tensor => weights.project(name, parts[0]);
+    const raise = (projected: Tensor): Tensor => weights.projectBack('left', projected);
+    const projected = this.rightUpBias ? add(own('rightUp'), weights.bias('rightUpBias')) : own('rightUp');
+    const raised = add(parts.at(-1)!, raise(projected));
+    const inner = this.rightGate
+      ? multiply(apply(add(parts[1], raise(own('rightGate')))), raised)
+      : apply(raised);
+    const lowered = weights.project('rightDown', weights.project('left', inner));
+    return concat([inner, this.downBias ? add(lowered, weights.bias('downBias')) : lowered], 0);
   }
 
   finish(combined: Tensor): Tensor {

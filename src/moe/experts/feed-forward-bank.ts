@@ -13,7 +13,7 @@ import {
   type Initializer,
 } from '../../nn/index.js';
 import { activations, type ActivationName } from '../activations.js';
-import type { ExpertBank, ExpertRows } from '../expert-bank.js';
+import type { ExpertBank, ExpertRows, ExpertWeights } from '../expert-bank.js';
 import type { FeedForwardContext, TokenCost } from '../feed-forward.js';
 import type { Kind } from '../kind.js';
 import { activationSchema, rate } from '../options.js';
@@ -69,8 +69,13 @@ export class FeedForwardBank extends Module implements ExpertBank {
     return { parameters: (matrices + biases) / numExperts, flops: (2 * matrices) / numExperts };
   }
 
-  alone(): FeedForwardBank {
-    return new FeedForwardBank({ ...this.options, numExperts: 1 }, zeros, zeros);
+  columns(columns: Tensor, weights: ExpertWeights): Tensor {
+    const { apply } = activations[this.options.activation];
+    const biased = (product: Tensor, bias: Parameter | undefined, name: string): Tensor =>
+      bias ? add(product, weights.bias(name)) : product;
+    const raised = biased(weights.project('up', columns), this.upBias, 'upBias');
+    const inner = this.gate ? multiply(apply(weights.project('gate', columns)), raised) : apply(raised);
+    return biased(weights.project('down', inner), this.downBias, 'downBias');
   }
 
   /** What the second matrix of each expert reads, `[rows, intermediateSize]`. */

@@ -8,6 +8,14 @@ import type { ExpertLayerInfo } from './expert-store.js';
 /** Matrices of an ordinary expert, which may lie either way round. */
 const matrices = new Set(['gate', 'up', 'down']);
 
+/** Whether a parameter of a layer lies `[out, in]` in memory where the model has `[in, out]`. */
+export function liesTransposed(
+  { transposed }: Pick<ExpertLayerInfo, 'transposed'>,
+  parameter: string,
+): boolean {
+  return transposed && matrices.has(parameter);
+}
+
 /** Parameters of a bank that all of its experts have in common. */
 const common = /^centre/;
 

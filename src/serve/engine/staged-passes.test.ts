@@ -1,0 +1,118 @@
+import { afterAll, describe, expect, test } from 'vitest';
+import { buildModel, KeptExperts, type BuiltModel } from '../../../test/support/kept-experts.js';
+import {
+  CachedWriter,
+  Generator,
+  Programs,
+  type GenerationOptions,
+  type Passes,
+} from '../../decode/index.js';
+import type { LanguageModel } from '../../models/index.js';
+import { createPolicy, policyNames, type PolicyName } from '../store/policies/index.js';
+import { PagedExpertStore } from '../store/paged-store.js';
+import type { RoutedStep } from '../store/cache-policy.js';
+import type { RoutingDecision } from './hooks.js';
+import { openSplitModel, type SplitModelOptions } from './split-model.js';
+
+const released: (() => Promise<void>)[] = [];
+afterAll(async () => {
+  for (const release of released) await release();
+});
+
+interface Served {
+  readonly passes: Passes;
+  readonly store: PagedExpertStore;
+}
+
+/** All experts in memory where no number of places is given. */
+async function serve(
+  built: BuiltModel,
+  {
+    slots = Infinity,
+    policy = 'lru',
+    trace = [],
+    ...hooks
+  }: SplitModelOptions & { slots?: number; policy?: PolicyName; trace?: readonly RoutedStep[] } = {},
+): Promise<Served> {
+  const cold = new KeptExperts(built);
+  const numExperts = cold.layers.map((layer) => layer.numExperts);
+  const store = new PagedExpertStore(cold, { slots, policy: createPolicy(policy, { numExperts, trace }) });
+  const passes = await openSplitModel(built.model, built.weights, store, hooks);
+  released.push(
+    () => passes.release(),
+    () => store.close(),
+  );
+  return { passes, store };
+}
+
+function whole({ weights }: BuiltModel): Passes {
+  const passes = new Programs(weights);
+  released.push(() => passes.release());
+  return passes;
+}
+
+const decoder = {
+  hiddenSize: 16,
+  numLayers: 4,
+  numHeads: 2,
+  intermediateSize: 24,
+  contextLength: 32,
+  positions: 'rotary',
+  initialization: { scale: 4, embedding: 0.5 },
+};
+const models = {
+  'softmax top-2 of 6': { every: 1, numExperts: 6, topK: 2, router: { kind: 'softmax' } },
+  'Switch, every second block': { every: 2, numExperts: 8, topK: 1, dispatch: { kind: 'capacity' } },
+};
+const prompts = [[3, 1, 4, 1, 5], [9, 2, 6], [5]];
+
+/** Scores after prompts of different lengths, and after tokens that only some of the texts get. */
+async function scoresOf({ model }: BuiltModel, passes: Passes): Promise<number[][]> {
+  const texts = await new CachedWriter(model as LanguageModel, passes).begin(prompts);
+  const all = texts.scores.map((scores) => [...scores]);
+  for (let step = 0; step < 4; step++) {
+    await texts.append([step, 7, step === 2 ? undefined : 11]);
+    all.push(...texts.scores.map((scores) => [...scores]));
+  }
+  return all;
+}
+
+describe.each(Object.entries(models))('%s', (_, sparse) => {
+  const built = buildModel({ ...decoder, sparse });
+
+  test('prefill and decode agree with the whole model', async () => {
+    const expected = await scoresOf(built, whole(built));
+    const { passes, store } = await serve(built);
+    const scores = await scoresOf(built, passes);
+    expected.forEach((row, at) => row.forEach((score, id) => expect(scores[at][id]).toBeCloseTo(score, 4)));
+    expect(store.stats.evictions).toBe(0);
+  });
+
+  test('no bit depends on how many experts fit, nor on which are evicted', async () => {
+    const trace: RoutedStep[] = [];
+    const observer = {
+      observe: ({ layer, distinct }: RoutingDecision) => void trace.push({ layer, experts: distinct }),
+    };
+    const { passes, store } = await serve(built, { observer });
+    const resident = await scoresOf(built, passes);
+    const total = store.maxPinned;
+    for (const policy of policyNames) {
+      for (const slots of [1, Math.floor(total / 2)]) {
+        const few = await serve(built, { slots, policy, trace });
+        expect(await scoresOf(built, few.passes), `${policy}, ${slots} places`).toEqual(resident);
+        expect(few.store.stats.pinned).toBe(0);
+        if (slots === 1) expect(few.store.stats.evictions).toBeGreaterThan(10);
+        await few.passes.release();
+      }
+    }
+  });
+});
+
+test('a generator writes the same text over a store', async () => {
+  const built = buildModel({ ...decoder, sparse: models['softmax top-2 of 6'] });
+  const model = built.model as LanguageModel;
+  const options: GenerationOptions = { maxTokens: 12, temperature: 1, topK: 0, topP: 1, seed: 1 };
+  const expected = await (await Generator.create(model, whole(built))).complete(prompts, options);
+  const { passes } = await serve(built, { slots: 2 });
+  expect(await (await Generator.create(model, passes)).complete(prompts, options)).toEqual(expected);
+});

@@ -50,6 +50,14 @@ test('equal eigenvalues, none but zero, diagonal and low rank', () => {
   expect(Math.abs(ones[1])).toBeLessThan(1e-12);
 });
 
+test('eigenvalues over twenty orders of magnitude', () => {
+  const size = 60;
+  const matrix = randomSymmetric(size).map(
+    (x, i) => x * 10 ** -(Math.floor(i / size) / 3) * 10 ** -((i % size) / 3),
+  );
+  expectEigen(matrix, size);
+});
+
 test('the eigenvalues of the second difference are known', () => {
   const size = 40;
   const matrix = new Float64Array(size * size);

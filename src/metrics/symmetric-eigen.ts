@@ -2,6 +2,7 @@
  * Eigenvalues and eigenvectors of symmetric matrices, in double precision.
  * @module
  */
+import { rotatableRows, type RotatableRows } from './row-rotation.js';
 
 /** Eigenvalues in descending order, and for each its vector of length 1. */
 export interface SymmetricEigen {
@@ -31,7 +32,10 @@ export function symmetricEigen(matrix: Float64Array, size: number): SymmetricEig
   iterate(diagonal, beside, rows, size);
   const order = Array.from(diagonal.keys()).sort((i, j) => diagonal[j] - diagonal[i]);
   const vectors = new Float64Array(size * size);
-  order.forEach((from, to) => vectors.set(rows.subarray(from * size, (from + 1) * size), to * size));
+  order.forEach((from, to) => {
+    const start = from * rows.stride;
+    vectors.set(rows.numbers.subarray(start, start + size), to * size);
+  });
   return { values: Float64Array.from(order, (i) => diagonal[i]), vectors };
 }
 
@@ -90,38 +94,38 @@ function reduce(a: Float64Array, size: number, diagonal: Float64Array, beside: F
 }
 
 /** The product of the reflections, transposed: row i is the direction of the i-th diagonal entry. */
-function basis(a: Float64Array, size: number, factors: Float64Array): Float64Array {
-  const rows = new Float64Array(size * size);
-  for (let i = 0; i < size; i++) rows[i * size + i] = 1;
+function basis(a: Float64Array, size: number, factors: Float64Array): RotatableRows {
+  const all = rotatableRows(size, size);
+  const { numbers: rows, stride } = all;
+  for (let i = 0; i < size; i++) rows[i * stride + i] = 1;
   for (let i = 2; i < size; i++) {
     if (factors[i] === 0) continue;
     const u = a.subarray(i * size, i * size + i);
     // Reflections before this one have left the rows from i on, and the columns from i on, alone.
     for (let j = 0; j < i; j++) {
-      const start = j * size;
+      const start = j * stride;
       let product = 0;
       for (let k = 0; k < i; k++) product += rows[start + k] * u[k];
       product *= factors[i];
       for (let k = 0; k < i; k++) rows[start + k] -= product * u[k];
     }
   }
-  return rows;
+  return all;
 }
 
 /** QL steps until nothing is left beside the diagonal, every rotation applied to two rows. */
-function iterate(diagonal: Float64Array, beside: Float64Array, rows: Float64Array, size: number): void {
+function iterate(diagonal: Float64Array, beside: Float64Array, rows: RotatableRows, size: number): void {
   beside.copyWithin(0, 1);
   beside[size - 1] = 0;
+  // Against the largest of all: the reduction before has rounded everything to that.
+  const scale = diagonal.reduce((most, x, i) => Math.max(most, Math.abs(x) + Math.abs(beside[i])), 0);
   for (let low = 0; low < size; low++) {
     for (let steps = 0; ; steps++) {
       let high = low;
-      for (; high < size - 1; high++) {
-        const scale = Math.abs(diagonal[high]) + Math.abs(diagonal[high + 1]);
-        if (Math.abs(beside[high]) <= Number.EPSILON * scale) break;
-      }
+      while (high < size - 1 && Math.abs(beside[high]) > Number.EPSILON * scale) high++;
       if (high === low) break;
       if (steps === MAX_STEPS) throw new Error('an eigenvalue did not converge');
-      qlStep(diagonal, beside, rows, size, low, high);
+      qlStep(diagonal, beside, rows, low, high);
     }
   }
 }
@@ -130,8 +134,7 @@ function iterate(diagonal: Float64Array, beside: Float64Array, rows: Float64Arra
 function qlStep(
   diagonal: Float64Array,
   beside: Float64Array,
-  rows: Float64Array,
-  size: number,
+  rows: RotatableRows,
   low: number,
   high: number,
 ): void {
@@ -156,24 +159,9 @@ function qlStep(
     shift = sine * turn;
     diagonal[i + 1] = rest + shift;
     g = cosine * turn - b;
-    rotateRows(rows, i * size, (i + 1) * size, size, cosine, sine);
+    rows.rotate(i, cosine, sine);
   }
   diagonal[low] -= shift;
   beside[low] = g;
   beside[high] = 0;
-}
-
-function rotateRows(
-  rows: Float64Array,
-  first: number,
-  second: number,
-  length: number,
-  cosine: number,
-  sine: number,
-): void {
-  for (let k = 0; k < length; k++) {
-    const [x, y] = [rows[first + k], rows[second + k]];
-    rows[second + k] = sine * x + cosine * y;
-    rows[first + k] = cosine * x - sine * y;
-  }
 }

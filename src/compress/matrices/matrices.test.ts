@@ -77,6 +77,31 @@ test.each([
   }
 });
 
+test.each([
+  ['eigenvalues that fall by 10⁵', (i: number) => 1 / (1 + i), 0.25],
+  ['eigenvalues that fall by 10⁵, half of them kept', (i: number) => 1 / (1 + i), 0.5],
+  ['a few very large ones', (i: number) => (i < 5 ? 100 : 1), 0.25],
+  ['an end within what is kept', (i: number) => (i < 40 ? 1 : 0.1), 0.5],
+])(
+  '%s: float32 does not lose the small ones beside the large',
+  async (_, decay, ratio) => {
+    const [hidden, rows] = [128, 400];
+    const matrix = scaled(randomMatrix(hidden, rows), decay);
+    const compressor = new TruncatedSvd('concat');
+    const small = await compressor.compress(matrix, ratio, 3);
+    await compressor.release();
+    const best = bestError(matrix, Math.floor((ratio * rows * 2 * hidden) / (rows + 2 * hidden)));
+    const energy = matrix.values.reduce((total, value) => total + value * value, 0);
+    // Below a hundredth of the matrix, the error is held against that.
+    const unit = Math.sqrt(Math.max(best, 1e-4 * energy));
+    const excess = (Math.sqrt(small.error) - Math.sqrt(best)) / unit;
+    expect(excess).toBeLessThan(1e-3);
+    expect(small.truncationExcess).toBeGreaterThanOrEqual(excess - 1e-6);
+    expect(small.truncationExcess).toBeLessThan(1e-3);
+  },
+  30_000,
+);
+
 test('wide matrices are factorised from the other side, low rank is found exactly', async () => {
   const compressor = new TruncatedSvd('concat');
   const wide = randomMatrix(200, 50);

@@ -3,16 +3,28 @@
  * @module
  */
 import { input, matmul } from '../../graph/index.js';
+import { fillNormal, streamKey } from '../../nn/index.js';
 import type { Products } from './products.js';
 
 /** Columns of which less than this, squared, is new beside the others are left out: float32 could not tell it from noise. */
 const NOTHING_NEW = 1e-5;
 
-/** Twice is enough: the first pass leaves errors that the second squares (Yamamoto et al. 2015). */
-const PASSES = 2;
+/** Where each column has at least this part of its squared length for itself, one pass leaves nothing to mend. */
+const INDEPENDENT = 0.1;
+
+/** Passes after the second: one for what was dependent, one for the random columns in its place. */
+const MORE_PASSES = 2;
 
 /**
- * An orthonormal basis of the space that the columns span, up to float32. Columns that add nothing become zero.
+ * Added to the Gram matrix of columns of length 1 before the first pass: float32 knows it to about this. Columns that
+ * differ by less are drawn apart by it as far as they can be, and wholly by the second pass.
+ */
+const SHIFT = 2e-6;
+
+/**
+ * An orthonormal basis of the space that the columns span, up to float32, and of random directions where they span less.
+ * The first pass leaves errors that the second squares (Yamamoto et al. 2015); it has a shift, so that columns that are
+ * nearly dependent survive, which then need a third (Fukaya et al. 2020).
  * @param block `[rows, columns]`
  */
 export async function orthonormalize(
@@ -21,12 +33,30 @@ export async function orthonormalize(
   rows: number,
   columns: number,
 ): Promise<Float32Array> {
-  let basis = block;
-  for (let pass = 0; pass < PASSES; pass++) {
+  let basis = await condition(products, block, rows, columns);
+  for (let pass = 0; ; pass++) {
     const gram = await innerProducts(products, basis, basis, rows, columns);
-    basis = await timesSquare(products, basis, whitening(gram, columns), rows, columns);
+    const { square, missing, least } = whitening(gram, columns, 0);
+    basis = await timesSquare(products, basis, square, rows, columns);
+    if ((missing.length === 0 && least > INDEPENDENT) || pass === MORE_PASSES) return basis;
+    const random = new Float32Array(rows * missing.length);
+    fillNormal(streamKey('refill', pass), random);
+    random.forEach((x, i) => {
+      const [row, which] = [Math.floor(i / missing.length), i % missing.length];
+      basis[row * columns + missing[which]] = x;
+    });
   }
-  return basis;
+}
+
+/** Columns that span the same space and are far from dependent, though not orthonormal: the first pass alone. */
+export async function condition(
+  products: Products,
+  block: Float32Array,
+  rows: number,
+  columns: number,
+): Promise<Float32Array> {
+  const gram = await innerProducts(products, block, block, rows, columns);
+  return timesSquare(products, block, whitening(gram, columns, SHIFT).square, rows, columns);
 }
 
 /** `aᵀ b` of two `[rows, columns]` blocks, in double precision for what follows. */
@@ -58,34 +88,42 @@ export async function timesSquare(
 
 /**
  * T with `Tᵀ G T = 1`, but for the columns that are left out, which are zero: `T = S P R⁻¹` with the columns scaled to
- * length 1, pivoted, and factorised.
+ * length 1, `shift` added to their squares, pivoted, and factorised.
  */
-function whitening(gram: Float64Array, size: number): Float64Array {
+function whitening(
+  gram: Float64Array,
+  size: number,
+  shift: number,
+): { square: Float64Array; missing: readonly number[]; least: number } {
   const scales = Float64Array.from({ length: size }, (_, i) => {
     const square = gram[i * size + i];
     return square > 0 ? 1 / Math.sqrt(square) : 0;
   });
   const a = new Float64Array(size * size);
-  for (let i = 0; i < size; i++)
+  for (let i = 0; i < size; i++) {
     for (let j = 0; j < size; j++) a[i * size + j] = gram[i * size + j] * scales[i] * scales[j];
-  const { order, rank } = pivotedCholesky(a, size);
+    if (scales[i] > 0) a[i * size + i] += shift;
+  }
+  const { order, rank } = pivotedCholesky(a, size, shift === 0 ? NOTHING_NEW : shift / 2);
+  let pivot = 1;
+  for (let i = 0; i < rank; i++) pivot = Math.min(pivot, a[i * size + i] ** 2);
   const inverse = invertLower(a, size, rank);
   const whitened = new Float64Array(size * size);
   for (let i = 0; i < rank; i++)
     for (let j = 0; j <= i; j++)
       whitened[order[j] * size + order[i]] = scales[order[j]] * inverse[i * size + j];
-  return whitened;
+  return { square: whitened, missing: [...order.subarray(rank)], least: pivot };
 }
 
-/** Overwrites the lower half of `a`, rows and columns in the order that is returned, with L of `L Lᵀ`. */
-function pivotedCholesky(a: Float64Array, size: number): { order: Int32Array; rank: number } {
+/** Overwrites the lower half of `a`, rows and columns in the order that is returned, with L of `L Lᵀ`, as long as more than `least` is left. */
+function pivotedCholesky(a: Float64Array, size: number, least: number): { order: Int32Array; rank: number } {
   const order = Int32Array.from({ length: size }, (_, i) => i);
   const rest = Float64Array.from({ length: size }, (_, i) => a[i * size + i]);
   const original = a.slice();
   for (let k = 0; k < size; k++) {
     let pivot = k;
     for (let i = k + 1; i < size; i++) if (rest[order[i]] > rest[order[pivot]]) pivot = i;
-    if (!(rest[order[pivot]] > NOTHING_NEW)) return { order, rank: k };
+    if (!(rest[order[pivot]] > least)) return { order, rank: k };
     [order[k], order[pivot]] = [order[pivot], order[k]];
     if (k !== pivot) swapRows(a, k, pivot, size, k);
     const diagonal = Math.sqrt(rest[order[k]]);

@@ -70,7 +70,8 @@ export async function trainPredictor(settings: TrainPredictorOptions): Promise<L
         await save(store, trainer, facts);
         signal.throwIfAborted();
       }
-      onStep?.(await trainer.update());
+      const step = await trainer.update();
+      onStep?.(step);
       if (!trainer.done && trainer.step % train.checkpointEvery === 0) await save(store, trainer, facts);
     }
     await savePredictor(folder, { options: predictor, trainedFor, weights: trainer.values.views });

@@ -74,6 +74,22 @@ export class ChatTemplate {
    * @throws Error if there is none, or a file is not what it should be.
    */
   static open(folder: string): ChatTemplate {
+    const found = ChatTemplate.find(folder);
+    if (found instanceof ChatTemplate) return found;
+    const why = found.length === 0 ? '' : `; it has ${found.join(', ')}, but none is called default`;
+    throw new Error(
+      `${folder}: the model has no chat template, neither chat_template.jinja nor chat_template in tokenizer_config.json${why}`,
+    );
+  }
+
+  /** As {@link open}, but undefined if there is none. */
+  static openIfAny(folder: string): ChatTemplate | undefined {
+    const found = ChatTemplate.find(folder);
+    return found instanceof ChatTemplate ? found : undefined;
+  }
+
+  /** The template of a folder, or names of those that it has instead. */
+  private static find(folder: string): ChatTemplate | readonly string[] {
     const configFile = join(folder, 'tokenizer_config.json');
     const config = existsSync(configFile) ? readConfig(configFile) : {};
     const tokens = templateTokens(config);
@@ -81,13 +97,7 @@ export class ChatTemplate {
     if (existsSync(file)) return new ChatTemplate(readFileSync(file, 'utf8'), tokens, file);
     const { chat_template: given } = config;
     const source = Array.isArray(given) ? given.find(({ name }) => name === 'default')?.template : given;
-    if (source == null) {
-      const names = Array.isArray(given) ? given.map(({ name }) => name).join(', ') : '';
-      const why = names === '' ? '' : `; it has ${names}, but none is called default`;
-      throw new Error(
-        `${folder}: the model has no chat template, neither chat_template.jinja nor chat_template in tokenizer_config.json${why}`,
-      );
-    }
+    if (source == null) return Array.isArray(given) ? given.map(({ name }) => name) : [];
     return new ChatTemplate(source, tokens, configFile);
   }
 

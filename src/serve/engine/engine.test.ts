@@ -5,7 +5,7 @@ import type { EngineEvent, GenerationRequest, TokenRouting } from '../engine-cli
 import { EngineUnavailableError, QueueFullError, RequestError, TimeLimitError } from '../engine-errors.js';
 import { Engine, type EngineLimits } from './engine.js';
 import { servedParts } from './served-parts.js';
-import { smallModel, smallPrepared } from './small-model.case.js';
+import { smallModel, smallPrepared } from '../../../test/support/served-models.js';
 
 const open = async (
   kind: Parameters<typeof smallPrepared>[0],

@@ -2,11 +2,12 @@
  * Small models with random weights, for tests of serving.
  * @module
  */
-import { ByteTokenizer } from '../../data/index.js';
-import { Programs } from '../../decode/index.js';
-import { createModel, modelSchema, type Model, type ModelOptions } from '../../models/index.js';
-import { nameParameters, ParameterArena } from '../../nn/index.js';
-import type { PreparedModel } from './served-parts.js';
+import { ByteTokenizer } from '../../src/data/index.js';
+import { Programs } from '../../src/decode/index.js';
+import { createModel, modelSchema, type Model, type ModelOptions } from '../../src/models/index.js';
+import { nameParameters, ParameterArena } from '../../src/nn/index.js';
+import type { PreparedModel } from '../../src/serve/index.js';
+import { namedTensors, saveModelConfig, saveModelWeights } from '../../src/train/index.js';
 
 const tokenizer = new ByteTokenizer({ specialTokens: true });
 
@@ -56,4 +57,16 @@ export function smallModel(
 export function smallPrepared(kind: keyof typeof kinds, change: object = {}): PreparedModel {
   const { model, weights } = smallModel(kind, change);
   return { name: 'small', model, tokenizer, passes: new Programs(weights) };
+}
+
+/** Writes {@link smallModel} as a model folder. */
+export async function saveSmallModel(
+  folder: string,
+  kind: keyof typeof kinds,
+  change: object = {},
+): Promise<void> {
+  const { model, weights } = smallModel(kind, change);
+  const shapes = new Map([...model.parameters()].map(([name, { shape }]) => [name, shape]));
+  await saveModelConfig(folder, model.options as ModelOptions, tokenizer);
+  await saveModelWeights(folder, namedTensors(shapes, weights));
 }

@@ -9,7 +9,7 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { once as event } from 'node:events';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { expertCounts, taskNames } from './tasks.mjs';
+import { expertCounts, measured, taskNames } from './tasks.mjs';
 import { compileTeacher, openTeacher } from './teacher.mjs';
 
 const { values: flags } = parseArgs({
@@ -37,7 +37,7 @@ for (const task of flags.task) {
     const head = layers.map((index) => ({ name: `encoder.${index}`, numExperts: experts, topK: 1 }));
     /** Of every text: its tokens, and in each layer how many experts it needs. */
     const active = [];
-    for (const batch of opened.validation()) {
+    for (const batch of measured(opened.validation(), task)) {
       const found = await program.run(batch);
       for (let row = 0; row < batchSize; row++) {
         if (batch.targets[row] < 0) continue;

@@ -3,7 +3,7 @@
  */
 import { join } from 'node:path';
 import { openClassification } from '../../../dist/data/index.js';
-import { cast, argMax, input, gather, reshape } from '../../../dist/graph/index.js';
+import { argMax, cast, input } from '../../../dist/graph/index.js';
 import { evaluationContext } from '../../../dist/nn/index.js';
 import { compile } from '../../../dist/runtime/index.js';
 import { loadModel } from '../../../dist/train/index.js';
@@ -37,13 +37,12 @@ function withRouting(layer, decide) {
  * @param topK with it, experts and gates `[tokens, topK]` are fed as `experts.LAYER` and `gates.LAYER` and replace routers.
  * @param unmasked padding is read like any other token, as in SiDA's released code.
  */
-export async function compileTeacher({ model, weights, shape }, { topK, unmasked = false, threads = 2, embedded = false } = {}) {
+export async function compileTeacher({ model, weights, shape }, { topK, unmasked = false, threads = 2 } = {}) {
   const { batchSize, contextLength } = shape;
   const tokens = batchSize * contextLength;
   const source = input('source', 'int32', [batchSize, contextLength]);
-  const sourceMask = input('sourceMask', 'float32', [batchSize, contextLength]);
+  const sourceMask = cast(input('sourceMask', 'bool', [batchSize, contextLength]), 'float32');
   const sparse = model.encoder.blocks.flatMap(({ feedForward }, index) => ('router' in feedForward ? [[index, feedForward]] : []));
-  const owned = sparse.map(([, layer]) => Object.hasOwn(layer, 'forward') && layer.forward);
   if (topK !== undefined)
     for (const [, layer] of sparse)
       withRouting(layer, (index) => ({
@@ -51,12 +50,8 @@ export async function compileTeacher({ model, weights, shape }, { topK, unmasked
         gates: input(`gates.${index}`, 'float32', [tokens, topK]),
       }));
   const { logits, records } = model.forward(unmasked ? { source } : { source, sourceMask }, { ...evaluationContext(), serveAll: true });
-  sparse.forEach(([, layer], i) => {
-    delete layer.forward;
-    if (owned[i]) layer.forward = owned[i];
-  });
+  for (const [, layer] of sparse) delete layer.forward;
   const outputs = { logits, predictions: cast(argMax(logits), 'int32') };
-  if (embedded) outputs.embedded = reshape(gather(model.embedding.weight.tensor, source), [tokens, -1]);
   for (const { layerIndex, experts, gates, probabilities } of records) {
     outputs[`experts.${layerIndex}`] = experts;
     outputs[`gates.${layerIndex}`] = gates;

@@ -13,7 +13,7 @@ import { parseArgs } from 'node:util';
 import { openClassification } from '../../../dist/data/index.js';
 import { trainRecipe, versions } from '../../../dist/recipes/index.js';
 import { Evaluator, loadModel, readMetrics } from '../../../dist/train/index.js';
-import { expertCounts, filesOf, once, recipeOf, taskNames, tasks } from './tasks.mjs';
+import { expertCounts, filesOf, measured, once, recipeOf, taskNames, tasks } from './tasks.mjs';
 
 const { values: flags } = parseArgs({
   options: {
@@ -70,7 +70,7 @@ for (const experts of flags.experts.map(Number)) {
     const { model, weights } = await loadModel(folder);
     const opened = await openClassification(recipe.data, { ...shape, seed, cacheFolder });
     const evaluator = await Evaluator.create(model, weights, shape, { threads });
-    const { loss, classification, loads } = await evaluator.evaluate(opened.validation(), opened.tokenizer);
+    const { loss, classification, loads } = await evaluator.evaluate(measured(opened.validation(), task), opened.tokenizer);
     await evaluator.release();
     const total = loads.map((load) => load.reduce((a, b) => a + b, 0));
     const found = {

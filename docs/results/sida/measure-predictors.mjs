@@ -9,10 +9,10 @@ import { rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { classificationScores } from '../../../dist/metrics/index.js';
-import { loadPredictor, PredictorProgram } from '../../../dist/serve/index.js';
+import { loadPredictor, PredictorProgram, RoutingRecording } from '../../../dist/serve/index.js';
 import { expertCounts, measured, once, taskNames } from './tasks.mjs';
 import { compileTeacher, openTeacher } from './teacher.mjs';
-import { predictorId } from './variants.mjs';
+import { predictorId, recordingId } from './variants.mjs';
 
 const { values: flags } = parseArgs({
   options: {
@@ -83,6 +83,31 @@ function drawn(found, layers, experts, random) {
   return chosen;
 }
 
+/** For every token id the experts that it was sent to most often in the recording, `[layers][vocabSize][3]`: what a table without a network knows. */
+async function tableOf(folder, vocabSize, experts) {
+  const recording = await RoutingRecording.open(folder);
+  return recording.layers.map((_, l) => {
+    const counts = new Uint32Array(vocabSize * experts);
+    for (let sequence = 0; sequence < recording.sequences; sequence++) {
+      const tokens = recording.tokensOf(sequence);
+      const { candidates } = recording.decisionsOf(sequence, l);
+      const width = candidates.length / tokens.length;
+      tokens.forEach((id, t) => counts[id * experts + candidates[t * width]]++);
+    }
+    const overall = Array.from({ length: experts }, (_n, e) => {
+      let total = 0;
+      for (let id = 0; id < vocabSize; id++) total += counts[id * experts + e];
+      return total / 1e9;
+    });
+    return Array.from({ length: vocabSize }, (_n, id) => {
+      const score = (e) => counts[id * experts + e] + overall[e];
+      return Array.from({ length: experts }, (_e, e) => e)
+        .sort((a, b) => score(b) - score(a))
+        .slice(0, guesses);
+    });
+  });
+}
+
 function generator(state) {
   return () => {
     state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
@@ -122,6 +147,27 @@ for (const experts of flags.experts.map(Number)) {
       }
     }
 
+    const tableName = `table-${task}-${experts}`;
+    const recorded = join(out, 'recordings', recordingId(task, experts, false));
+    if (existsSync(join(recorded, 'recording.json')) && !existsSync(record(tableName))) {
+      const table = await tableOf(recorded, teacher.model.options.vocabSize, experts);
+      const hits = layers.map(() => [0, 0]);
+      let tokens = 0;
+      for (const batch of measured(opened.validation(), task)) {
+        const found = await program.run(batch);
+        batch.sourceMask.forEach((real, position) => {
+          if (!real) return;
+          tokens++;
+          layers.forEach((index, l) => {
+            const rank = table[l][batch.source[position]].indexOf(found[`experts.${index}`][position]);
+            hits[l][0] += Number(rank === 0);
+            hits[l][1] += Number(rank >= 0);
+          });
+        });
+      }
+      await save(tableName, { task, experts, tokens, top1: hits.map(([n]) => n / tokens), top3: hits.map(([, n]) => n / tokens) });
+    }
+
     for (const variant of flags.variant) {
       for (const seed of flags.seed.map(Number)) {
         const id = predictorId(task, experts, variant, seed);
@@ -133,7 +179,7 @@ for (const experts of flags.experts.map(Number)) {
           runtime,
         });
         const [real, padding, all] = [0, 1, 2].map(() => ({ tokens: 0, first: layers.map(() => 0), third: layers.map(() => 0), alphaError: 0, constantError: 0, alpha: 0 }));
-        /** Of every text: length, and over its layers the experts needed, predicted by one guess and by three, and found among each. */
+        /** Of every text its length, and of each layer the experts that its tokens need, and those in their first and first three guesses. */
         const texts = [];
         const modes = ['top1', 'top1Released', 'top3', 'top3Released'];
         const answers = Object.fromEntries(modes.map((mode) => [mode, new Answers()]));
@@ -146,7 +192,7 @@ for (const experts of flags.experts.map(Number)) {
           // What is read for serving: texts without padding.
           const predicted = await predictor.predict(rows.map((row, i) => batch.source.slice(row * contextLength, row * contextLength + lengths[i])));
           const filled = await predictor.predict(rows.map((row) => batch.source.slice(row * contextLength, (row + 1) * contextLength)));
-          const ofText = lengths.map((length) => [length]);
+          const ofText = lengths.map((length) => ({ length, layers: [] }));
           const overrides = Object.fromEntries(modes.map((mode) => [mode, {}]));
           layers.forEach((index, l) => {
             const probabilities = found[`probabilities.${index}`];
@@ -185,8 +231,7 @@ for (const experts of flags.experts.map(Number)) {
                   }
                 }
               }
-              const within = (name) => [...sets.needed].filter((e) => sets[name].has(e)).length;
-              ofText[i].push([sets.needed.size, sets.one.size, within('one'), sets.three.size, within('three')]);
+              ofText[i].layers.push(Object.fromEntries(Object.entries(sets).map(([name, set]) => [name, [...set].sort((a, b) => a - b)])));
               for (let t = 0; t < contextLength; t++) {
                 const [said, place] = [i * contextLength + t, row * contextLength + t];
                 count(all, filled[l], said, place);
@@ -228,7 +273,7 @@ for (const experts of flags.experts.map(Number)) {
           ...(flags.fidelity ? { answers: Object.fromEntries(modes.map((mode) => [mode, answers[mode].report()])) } : {}),
         };
         await save(`measured-${id}`, report);
-        await once(join(out, `texts-${id}.json`), (path) => writeFile(path, JSON.stringify(texts)));
+        await once(join(out, 'traces', `${id}.predicted.jsonl`), (path) => writeFile(path, texts.map((text) => `${JSON.stringify(text)}\n`).join('')));
         const mean = (values) => (100 * values.reduce((a, b) => a + b, 0)) / values.length;
         console.log(
           `${id}: hits ${mean(report.real.top1).toFixed(1)} % top-1, ${mean(report.real.top3).toFixed(1)} % top-3; with padding ${report.withPadding ? `${mean(report.withPadding.top1).toFixed(1)}, ${mean(report.withPadding.top3).toFixed(1)}` : 'none'}; α error ${report.real.alphaError.toFixed(4)} (constant ${report.real.constantError.toFixed(4)})`,

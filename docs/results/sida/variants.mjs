@@ -1,12 +1,12 @@
 /**
  * The predictors that are compared: SiDA's, and it with one thing changed.
  */
-const schedule = { kind: 'cosine', learningRate: 0.002, warmupSteps: 50, finalFraction: 0.05 };
+const schedule = { kind: 'cosine', learningRate: 0.005, warmupSteps: 50, finalFraction: 0.05 };
 
 /** What a task's predictors learn from, and for how long; `maxTokens` without padding. */
 export const predictorTraining = {
   sst2: { examples: 67_349, maxTokens: 1_000_000, train: { batchSize: 64, steps: 1000, schedule } },
-  mrpc: { examples: 3667, maxTokens: 1_000_000, train: { batchSize: 16, steps: 500, schedule } },
+  mrpc: { examples: 3667, maxTokens: 1_000_000, train: { batchSize: 16, steps: 600, schedule } },
   multirc: { examples: 3000, maxTokens: 1_000_000, train: { batchSize: 8, steps: 400, schedule } },
 };
 

@@ -43,7 +43,11 @@ drawInto('active.svg', 'Share of experts that one text needs, against its length
     Plot.line(points, { x: 'length', y: 'share', stroke: colour, strokeWidth: 1.5, z: ({ task, experts }) => `${task} ${experts}` }),
     Plot.dot(points, { x: 'length', y: 'share', fill: colour, symbol: 'task', r: 3 }),
     Plot.text(
-      expertCounts.map((experts, i) => ({ experts, y: 0.99 - 0.07 * i })),
+      taskNames.flatMap((task) => points.filter((point) => point.task === task).sort((a, b) => a.share - b.share).slice(0, 1)),
+      { x: 'length', y: 'share', text: 'task', dy: 16, fill: '#6b7077' },
+    ),
+    Plot.text(
+      expertCounts.map((experts, i) => ({ experts, y: 0.94 - 0.07 * i })),
       { text: ({ experts }) => `${experts} experts${experts === 8 ? '; dashed: uniform routing' : ''}`, x: () => 4.2, y: 'y', fill: colour, textAnchor: 'start' },
     ),
   ],

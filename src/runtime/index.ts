@@ -11,3 +11,4 @@ export { compileElementwise, compileSumOfSquares, type ElementwiseKernel } from 
 export { compileFunctions, instructions, type WasmFunction } from './wasm-module.js';
 export { lower, type LoweredProgram, type Port } from './lower.js';
 export { compile, type Buffers, Program, type Results } from './program.js';
+export { compileWidening, halfBits, type NarrowFloat, type Widen } from './widen.js';

@@ -62,11 +62,19 @@ export const instructions = {
   loadHalf: (offset = 0): number[] => memoryAccess(0x5d, 3, offset),
   store: (offset = 0): number[] => memoryAccess(0x0b, 4, offset),
   anyTrue: simd(0x53),
+  and: simd(0x4e),
   or: simd(0x50),
   /** The first operand where the bits of the third are set, the second elsewhere. */
   select: simd(0x52),
   shuffle: (bytes: readonly number[]): number[] => [...simd(0x0d), ...bytes],
+  i32x4Splat: simd(0x11),
+  /** By the number on the stack. */
+  i32x4ShiftLeft: simd(0xab),
+  /** The four lower 16-bit numbers, and the four upper ones, unsigned. */
+  i32x4ExtendLow: simd(0xa9),
+  i32x4ExtendHigh: simd(0xaa),
   f32x4Splat: simd(0x13),
+  f32x4GreaterEqual: simd(0x46),
   f32x4Sqrt: simd(0xe3),
   f32x4Add: simd(0xe4),
   f32x4Subtract: simd(0xe5),

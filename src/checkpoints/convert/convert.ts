@@ -8,14 +8,17 @@ import { join } from 'node:path';
 import { loadTokenizer, type Tokenizer } from '../../data/index.js';
 import { createFolder } from '../atomic-folder.js';
 import { createSynced } from '../atomic-file.js';
-import type { ExpertLayout } from '../hugging-face/architecture.js';
+import type { ExpertLayout, TensorMapping } from '../hugging-face/architecture.js';
 import { configText } from '../hugging-face/config-text.js';
+import { ModelFolderError } from '../hugging-face/errors.js';
 import { architectures } from '../hugging-face/index.js';
 import { encodeJson, type JsonObject } from '../json.js';
 import { openCheckpoint, type Checkpoint } from '../model-folder/checkpoint.js';
-import { findOwnArchitecture, ownModelType } from '../model-folder/own-architectures.js';
+import { expertOfTensor, findOwnArchitecture, ownModelType } from '../model-folder/own-architectures.js';
 import { checkAliases } from '../model-folder/read-parameters.js';
 import { elementsOf, type PlannedTensor } from '../safetensors/dtypes.js';
+import type { EncodableDType } from '../safetensors/encode.js';
+import { PADDING_PREFIX } from '../tensors/save.js';
 import { saveTensors, type SaveProgress } from '../tensors/index.js';
 import { fitArchitecture } from './fit.js';
 import { floatDTypes, planCopy, planParameters, type FloatDTypeName } from './plan.js';
@@ -27,6 +30,15 @@ export interface ConversionOptions {
   /** Most bytes of one file of weights; 5·10⁹ when absent. */
   readonly maxShardBytes?: number | undefined;
   readonly onProgress?: (progress: SaveProgress) => void;
+}
+
+/** What an import may choose besides. */
+export interface ImportOptions extends ConversionOptions {
+  /**
+   * Whether each expert is to lie in one piece, aligned to blocks of the disk and of one element type, so that a server
+   * gets it with one direct read.
+   */
+  readonly pack?: boolean | undefined;
 }
 
 /** What an export to Hugging Face's layout may choose besides. */
@@ -54,19 +66,42 @@ export interface Conversion {
 export function importCheckpoint(
   source: string,
   folder: string,
-  options: ConversionOptions = {},
+  options: ImportOptions = {},
 ): Promise<Conversion> {
   return convert(source, folder, options, (checkpoint) => {
     const { kind } = checkpoint.options;
     const modelType = ownModelType(kind);
     const mapping = findOwnArchitecture(modelType)!.tensors(checkpoint.options, {
-      layout: 'fused',
+      layout: options.pack ? 'perExpert' : 'fused',
       present: new Set(),
     });
-    return {
-      config: { model_type: modelType, ...checkpoint.options },
-      tensors: planParameters(checkpoint, mapping, options.dtype && floatDTypes[options.dtype]),
-    };
+    const dtype = options.dtype && floatDTypes[options.dtype];
+    const config = { model_type: modelType, ...checkpoint.options };
+    const ordinary = mapping.filter(({ tensor }) => expertOfTensor(tensor) === undefined);
+    const groups = groupExperts(checkpoint, mapping, dtype);
+    if (options.pack && groups.length === 0)
+      throw new ModelFolderError(`${checkpoint.location}: the model has no experts that could be packed`);
+    return { config, tensors: planParameters(checkpoint, ordinary, dtype), groups };
+  });
+}
+
+/** The tensors of each expert that has some of its own, all of one element type. */
+function groupExperts(
+  checkpoint: Checkpoint,
+  mapping: readonly TensorMapping[],
+  dtype: EncodableDType | undefined,
+): PlannedTensor[][] {
+  const experts = new Map<string, TensorMapping[]>();
+  for (const entry of mapping) {
+    const expert = expertOfTensor(entry.tensor);
+    if (expert !== undefined) experts.set(expert, [...(experts.get(expert) ?? []), entry]);
+  }
+  const planned = planParameters(checkpoint, [...experts.values()].flat(), dtype);
+  let at = 0;
+  return [...experts.values()].map((entries) => {
+    const group = planned.slice(at, (at += entries.length));
+    const isUniform = group.every((tensor) => tensor.dtype === group[0].dtype);
+    return isUniform ? group : planParameters(checkpoint, entries, 'F32');
   });
 }
 
@@ -115,7 +150,8 @@ export function exportDense(
   options: ConversionOptions = {},
 ): Promise<Conversion> {
   return convert(source, folder, options, ({ source: tensors, config: { compression: _, ...config } }) => {
-    const planned = planCopy(tensors, options.dtype && floatDTypes[options.dtype]);
+    const isPadding = (name: string): boolean => name.startsWith(PADDING_PREFIX);
+    const planned = planCopy(tensors, options.dtype && floatDTypes[options.dtype], isPadding);
     const names = ['torch_dtype', 'dtype'].filter((key) => key in config);
     const types = Object.fromEntries(names.map((key) => [key, dtypeName(planned)]));
     return { config: options.dtype ? { ...config, ...types } : config, tensors: planned };
@@ -126,6 +162,8 @@ export function exportDense(
 interface Content {
   readonly config: JsonObject;
   readonly tensors: readonly PlannedTensor[];
+  /** More tensors, each group in one piece. */
+  readonly groups?: readonly (readonly PlannedTensor[])[];
   /** Written where the source has none of its own. */
   readonly tokenizerConfig?: JsonObject | undefined;
 }
@@ -150,7 +188,7 @@ async function convert(
     await checkAliases(checkpoint);
     const { tokenizerFile } = checkpoint;
     const tokenizer = tokenizerFile === undefined ? undefined : loadTokenizer(tokenizerFile);
-    const { config, tensors, tokenizerConfig } = contentOf(checkpoint, tokenizer);
+    const { config, tensors, groups = [], tokenizerConfig } = contentOf(checkpoint, tokenizer);
     await createFolder(folder, async (temporary) => {
       const write = (name: string, text: string): Promise<void> =>
         createSynced(join(temporary, name), (handle) => handle.writeFile(text));
@@ -164,12 +202,14 @@ async function convert(
         else if (name === 'tokenizer_config.json' && tokenizerConfig) await put(name, tokenizerConfig, 2);
       }
       await saveTensors(temporary, tensors, {
+        groups,
         ...(maxShardBytes === undefined ? {} : { maxShardBytes }),
         ...(onProgress ? { onProgress } : {}),
       });
     });
-    const parameters = tensors.reduce((sum, { shape }) => sum + elementsOf(shape), 0);
-    return { modelType: config['model_type'] as string, tensors: tensors.length, parameters };
+    const all = [...tensors, ...groups.flat()];
+    const parameters = all.reduce((sum, { shape }) => sum + elementsOf(shape), 0);
+    return { modelType: config['model_type'] as string, tensors: all.length, parameters };
   } finally {
     await checkpoint.close();
   }

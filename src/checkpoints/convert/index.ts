@@ -9,5 +9,6 @@ export {
   type Conversion,
   type ConversionOptions,
   type HuggingFaceOptions,
+  type ImportOptions,
 } from './convert.js';
 export { floatDTypes, type FloatDTypeName } from './plan.js';

@@ -76,11 +76,16 @@ async function place(
   { parameter, at, from, rows, transpose = false }: TensorPart,
   put: (values: Float32Array, offset: number) => void,
 ): Promise<void> {
-  const values = await checkpoint.readParameter(parameter, at === undefined ? {} : { at });
+  // Of a slice the reader knows which way round it is stored.
+  const isTurned = transpose && at !== undefined;
+  const values = await checkpoint.readParameter(
+    parameter,
+    at === undefined ? {} : { at, transposed: isTurned },
+  );
   const inner = from === undefined ? shape : shape.slice(1);
   const width = elementsOf(inner.slice(1));
   const offset = (from ?? 0) * elementsOf(inner) + (rows?.[0] ?? 0) * width;
-  put(transpose ? transposeMatrix(values, width, values.length / width) : values, offset);
+  put(transpose && !isTurned ? transposeMatrix(values, width, values.length / width) : values, offset);
 }
 
 /**

@@ -84,8 +84,9 @@ export function factorised(checkpoint: Checkpoint): Checkpoint {
 async function readFactor(
   layer: LayerReader,
   parameter: string,
-  { at, into }: ParameterSlice = {},
+  { at, into, transposed = false }: ParameterSlice = {},
 ): Promise<Float32Array> {
+  if (transposed) throw new RangeError(`factors are read as they are, not transposed: ${parameter}`);
   const reader = readers.get(parameter);
   if (!reader) throw new RangeError(`factorised experts have no parameter ${parameter}`);
   if (!reader.perExpert || at !== undefined) {

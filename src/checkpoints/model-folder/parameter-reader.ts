@@ -13,6 +13,8 @@ export interface ParameterSlice {
   readonly at?: number;
   /** Where to put the numbers, exactly as many as are read. */
   readonly into?: Float32Array;
+  /** Whether the transpose of the slice, a matrix, is wanted; where it is stored so, nothing needs to be turned. */
+  readonly transposed?: boolean;
 }
 
 /** A part with the tensor that it lies in. */
@@ -47,18 +49,24 @@ export class ParameterReader {
    * Reads a parameter or a slice of it.
    * @throws RangeError if the model has no such parameter or slice.
    */
-  async read(name: string, { at, into }: ParameterSlice = {}): Promise<Float32Array> {
+  async read(name: string, { at, into, transposed = false }: ParameterSlice = {}): Promise<Float32Array> {
     const whole = this.whole.get(name);
     const slices = this.slices.get(name);
+    if (transposed && at === undefined)
+      throw new RangeError(`all of ${name} is no matrix; read it by slices`);
     if (whole) {
       if (at === undefined) return this.readPlace(whole, into);
-      return readFloats(this.source, whole.entry.tensor, { rows: [at, at + 1], ...(into ? { into } : {}) });
+      const { tensor, shape } = whole.entry;
+      const rows = [at, at + 1] as const;
+      if (!transposed) return readFloats(this.source, tensor, { rows, ...(into ? { into } : {}) });
+      const [height, width] = shape.slice(1);
+      return transposeMatrix(await readFloats(this.source, tensor, { rows }), height, width, into);
     }
     if (!slices) throw new RangeError(`there is no parameter ${name}`);
     if (at !== undefined) {
       const place = slices[at] as Place | undefined;
       if (!place) throw new RangeError(`parameter ${name} has no slice ${at}`);
-      return this.readPlace(place, into);
+      return this.readPlace(place, into, transposed);
     }
     const size = elementsOf(partShape(slices[0]));
     const target = into ?? new Float32Array(size * slices.length);
@@ -67,11 +75,15 @@ export class ParameterReader {
     return target;
   }
 
-  private async readPlace({ entry, part }: Place, into: Float32Array | undefined): Promise<Float32Array> {
+  private async readPlace(
+    { entry, part }: Place,
+    into: Float32Array | undefined,
+    transposed = false,
+  ): Promise<Float32Array> {
     const { from, rows, transpose = false } = part;
-    const direct = into && !transpose ? { into } : {};
+    const direct = into && transpose === transposed ? { into } : {};
     const stored = await this.readRows(entry, from, rows, direct);
-    if (!transpose) return stored;
+    if (transpose === transposed) return stored;
     const [height, width] = partShape({ entry, part });
     return transposeMatrix(stored, height, width, into);
   }

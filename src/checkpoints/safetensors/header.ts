@@ -154,14 +154,17 @@ export interface PlannedFile<Tensor extends TensorInfo> {
  * Lays a file out: widest element type first, then by the bytes of the name, as the reference implementation does.
  * Metadata is sorted by key, so that equal content gives equal bytes.
  *
+ * @param alignment what the first byte of data is a multiple of; tensors then lie in the order in which they are given. 8,
+ *   and the order of the reference implementation, when absent.
  * @throws SafetensorsError (`tensor`) for two tensors of one name, or a shape or name that cannot be stored.
  */
 export function planFile<Tensor extends TensorInfo>(
   tensors: Iterable<Tensor>,
   metadata: Iterable<readonly [string, string]>,
   file: string,
+  alignment?: number,
 ): PlannedFile<Tensor> {
-  const sorted = inStoredOrder(tensors);
+  const sorted = alignment === undefined ? inStoredOrder(tensors) : [...tensors];
   const parts: string[] = [];
   const texts = [...metadata].sort(([a], [b]) => compareBytes(a, b));
   if (texts.length > 0) {
@@ -182,7 +185,8 @@ export function planFile<Tensor extends TensorInfo>(
     at = end;
   }
   const json = Buffer.from(`{${parts.join(',')}}`);
-  const length = Math.ceil(json.length / 8) * 8;
+  const start = alignment ?? 8;
+  const length = Math.ceil((8 + json.length) / start) * start - 8;
   if (length > MAX_HEADER_BYTES)
     throw new SafetensorsError('header-size', file, `the header would take ${length} bytes`);
   const head = Buffer.alloc(8 + length, ' ');

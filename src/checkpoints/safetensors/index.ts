@@ -16,5 +16,5 @@ export {
 export { encodableDTypes, encodeFloats, roundFloats, type EncodableDType } from './encode.js';
 export { quote, SafetensorsError, type SafetensorsErrorCode } from './errors.js';
 export type { TensorEntry } from './header.js';
-export { SafetensorsFile, type ReadOptions } from './reader.js';
+export { SafetensorsFile, type ReadOptions, type TensorExtent } from './reader.js';
 export { saveSafetensors, writeSafetensors, type WriteOptions } from './writer.js';

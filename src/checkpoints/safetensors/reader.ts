@@ -20,6 +20,15 @@ export interface ReadOptions {
   readonly rows?: readonly [begin: number, end: number];
 }
 
+/** Where the elements of a tensor lie. */
+export interface TensorExtent {
+  /** Path of the file. */
+  readonly file: string;
+  /** First byte, counted from the start of the file. */
+  readonly begin: number;
+  readonly bytes: number;
+}
+
 /** What must stay the same while a file is open. */
 interface Stamp {
   readonly size: bigint;
@@ -100,6 +109,12 @@ export class SafetensorsFile {
   /** Free text that came with the file. */
   get metadata(): ReadonlyMap<string, string> {
     return this.header.metadata;
+  }
+
+  /** Where a tensor lies; undefined if there is none of this name. */
+  extentOf(name: string): TensorExtent | undefined {
+    const entry = this.tensors.get(name);
+    return entry && { file: this.path, begin: this.dataStart + entry.begin, bytes: entry.end - entry.begin };
   }
 
   /**

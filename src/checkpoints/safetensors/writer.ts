@@ -19,6 +19,8 @@ export interface WriteOptions {
   readonly metadata?: Readonly<Record<string, string>> | ReadonlyMap<string, string>;
   /** Path for messages. */
   readonly file?: string;
+  /** Bytes that the data begins on a multiple of, in the order given; the reference implementation's 8 and order when absent. */
+  readonly alignment?: number;
   /** Called after each tensor with the bytes of data written so far. */
   readonly onProgress?: (bytes: number) => void;
 }
@@ -35,11 +37,11 @@ export interface WriteOptions {
 export async function writeSafetensors(
   handle: FileHandle,
   tensors: Iterable<NamedTensor | PlannedTensor>,
-  { metadata = {}, file = 'safetensors file', onProgress }: WriteOptions = {},
+  { metadata = {}, file = 'safetensors file', alignment, onProgress }: WriteOptions = {},
 ): Promise<FileDigest> {
   const entries: Iterable<[string, string]> =
     metadata instanceof Map ? (metadata as ReadonlyMap<string, string>) : Object.entries(metadata);
-  const plan = planFile(tensors, entries, file);
+  const plan = planFile(tensors, entries, file, alignment);
   for (const tensor of plan.tensors) {
     if (typeof tensor.data !== 'function') checkData(tensor, tensor.data, file);
   }

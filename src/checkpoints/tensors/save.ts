@@ -13,6 +13,12 @@ import { explain, systemCode } from '../system-error.js';
 import { isThere, WEIGHTS_FILE } from './open.js';
 import { INDEX_FILE, MAX_SHARDS } from './shard-index.js';
 
+/** What pieces that are read together begin on: the block of direct reads. */
+export const PACK_ALIGNMENT = 4096;
+
+/** What the names of tensors begin with that only fill files up. */
+export const PADDING_PREFIX = 'padding.';
+
 /** What a save has done so far. */
 export interface SaveProgress {
   /** Bytes of tensors written. */
@@ -28,6 +34,11 @@ export interface SaveProgress {
 export interface SaveTensorsOptions {
   /** Most bytes of tensors in one file, 5·10⁹ by default as Hugging Face has it. One tensor alone may be larger. */
   readonly maxShardBytes?: number;
+  /**
+   * Tensors that are read together, such as those of one expert: each group lies in one piece that begins on a multiple of
+   * {@link PACK_ALIGNMENT}, in files of their own after the others.
+   */
+  readonly groups?: readonly (readonly PlannedTensor[])[];
   /** Free text for every file, by default `{ format: 'pt' }`, which `transformers` asks for. */
   readonly metadata?: Readonly<Record<string, string>> | ReadonlyMap<string, string>;
   /** Called after every tensor. */
@@ -51,35 +62,56 @@ export interface SaveTensorsOptions {
 export async function saveTensors(
   folder: string,
   tensors: readonly PlannedTensor[],
-  { maxShardBytes = 5e9, metadata = { format: 'pt' }, onProgress }: SaveTensorsOptions = {},
+  { maxShardBytes = 5e9, groups = [], metadata = { format: 'pt' }, onProgress }: SaveTensorsOptions = {},
 ): Promise<void> {
   for (const name of [WEIGHTS_FILE, INDEX_FILE]) {
     if (await isThere(join(folder, name)))
       throw new SafetensorsError('exists', join(folder, name), 'is there already; nothing is overwritten');
   }
-  const { shards, totalBytes } = shardTensors(tensors, maxShardBytes, folder);
-  const names = shards.map((_, i) => shardName(i, shards.length));
-  const temporaries = names.map((name) => temporaryName(join(folder, name)));
+  const names = new Set<string>();
+  const ordinary = shardTensors(
+    tensors.map((tensor) => [tensor]),
+    maxShardBytes,
+    folder,
+    names,
+  );
+  const aligned =
+    groups.length > 0 ? shardTensors(padGroups(groups, folder), maxShardBytes, folder, names) : [];
+  const shards = [...ordinary, ...aligned];
+  if (shards.length > MAX_SHARDS)
+    throw new SafetensorsError(
+      'tensor',
+      folder,
+      `maxShardBytes ${maxShardBytes} makes more than ${MAX_SHARDS} shards`,
+    );
+  const totalBytes = shards.reduce((sum, { bytes }) => sum + bytes, 0);
+  const files = shards.map((_, i) => shardName(i, shards.length));
+  const temporaries = files.map((name) => temporaryName(join(folder, name)));
   const renamed: string[] = [];
   try {
     let done = 0;
     for (const [i, shard] of shards.entries()) {
-      const file = join(folder, names[i]);
+      const file = join(folder, files[i]);
       const report = (bytes: number): void =>
         onProgress?.({ bytes: done + bytes, totalBytes, shard: i + 1, numShards: shards.length });
       await createSynced(temporaries[i], (handle) =>
-        writeSafetensors(handle, shard.tensors, { metadata, file, onProgress: report }),
+        writeSafetensors(handle, shard.tensors, {
+          metadata,
+          file,
+          onProgress: report,
+          ...(i >= ordinary.length ? { alignment: PACK_ALIGNMENT } : {}),
+        }),
       );
       done += shard.bytes;
     }
     for (const [i, temporary] of temporaries.entries()) {
-      const path = join(folder, names[i]);
+      const path = join(folder, files[i]);
       await rename(temporary, path);
       renamed.push(path);
     }
     await syncFolder(folder);
     if (shards.length > 1) {
-      const text = indexText(shards, names, totalBytes);
+      const text = indexText(shards, files, totalBytes);
       await replaceFile(join(folder, INDEX_FILE), (handle) => handle.writeFile(text));
     }
   } catch (error) {
@@ -96,35 +128,44 @@ interface Shard {
   bytes: number;
 }
 
-/** Tensors in the order given, a new shard wherever the next would make the last too large. */
+/** Groups in the order given, a new shard wherever the next would make the last too large. */
 function shardTensors(
-  tensors: readonly PlannedTensor[],
+  groups: readonly (readonly PlannedTensor[])[],
   maxShardBytes: number,
   folder: string,
-): { shards: readonly Shard[]; totalBytes: number } {
+  names: Set<string>,
+): readonly Shard[] {
   if (!(maxShardBytes > 0)) throw new RangeError(`maxShardBytes must be above 0, not ${maxShardBytes}`);
   const shards: Shard[] = [{ tensors: [], bytes: 0 }];
-  const names = new Set<string>();
-  let totalBytes = 0;
-  for (const tensor of tensors) {
-    if (names.has(tensor.name))
-      throw new SafetensorsError('tensor', folder, `the name ${quote(tensor.name)} is taken`);
-    names.add(tensor.name);
-    const bytes = bytesOfTensor(tensor, folder);
+  for (const group of groups) {
+    let bytes = 0;
+    for (const tensor of group) {
+      if (names.has(tensor.name))
+        throw new SafetensorsError('tensor', folder, `the name ${quote(tensor.name)} is taken`);
+      names.add(tensor.name);
+      bytes += bytesOfTensor(tensor, folder);
+    }
     let last = shards.at(-1)!;
     if (last.tensors.length > 0 && last.bytes + bytes > maxShardBytes)
       shards.push((last = { tensors: [], bytes: 0 }));
-    last.tensors.push(tensor);
+    last.tensors.push(...group);
     last.bytes += bytes;
-    totalBytes += bytes;
   }
-  if (shards.length > MAX_SHARDS)
-    throw new SafetensorsError(
-      'tensor',
-      folder,
-      `maxShardBytes ${maxShardBytes} makes more than ${MAX_SHARDS} shards`,
-    );
-  return { shards, totalBytes };
+  return shards;
+}
+
+/** Fills each group up to whole blocks with a tensor of zeros that is no part of any model. */
+function padGroups(
+  groups: readonly (readonly PlannedTensor[])[],
+  folder: string,
+): readonly (readonly PlannedTensor[])[] {
+  return groups.map((group, i) => {
+    const bytes = group.reduce((sum, tensor) => sum + bytesOfTensor(tensor, folder), 0);
+    const missing = Math.ceil(bytes / PACK_ALIGNMENT) * PACK_ALIGNMENT - bytes;
+    if (missing === 0) return group;
+    const data = (): Uint8Array => new Uint8Array(missing);
+    return [...group, { name: `${PADDING_PREFIX}${i}`, dtype: 'U8', shape: [missing], data }];
+  });
 }
 
 function shardName(index: number, count: number): string {

@@ -9,6 +9,7 @@ import {
   SafetensorsFile,
   type ReadOptions,
   type StoredArray,
+  type TensorExtent,
   type TensorInfo,
 } from '../safetensors/index.js';
 import { explain } from '../system-error.js';
@@ -62,6 +63,11 @@ export class ShardedTensors implements TensorSource {
     if (shard === undefined)
       throw new SafetensorsError('missing', this.location, `there is no tensor ${quote(name)}`);
     return this.files.get(shard)!.read(name, options);
+  }
+
+  extentOf(name: string): TensorExtent | undefined {
+    const shard = this.shardOf.get(name);
+    return shard === undefined ? undefined : this.files.get(shard)!.extentOf(name);
   }
 
   async close(): Promise<void> {

@@ -2,7 +2,7 @@
  * Tensors of a checkpoint, wherever they lie.
  * @module
  */
-import type { ReadOptions, StoredArray, TensorInfo } from '../safetensors/index.js';
+import type { ReadOptions, StoredArray, TensorExtent, TensorInfo } from '../safetensors/index.js';
 
 /**
  * Tensors that are read when asked for, so that a model larger than memory can be opened. A `SafetensorsFile` is one.
@@ -17,6 +17,8 @@ export interface TensorSource {
    * @throws SafetensorsError in one line that names the file and the tensor. No partly read array is returned.
    */
   read(name: string, options?: ReadOptions): Promise<StoredArray>;
+  /** Where a tensor lies; undefined if there is none of this name, or it lies in no file as it is read. */
+  extentOf?(name: string): TensorExtent | undefined;
   /** Closes all files. */
   close(): Promise<void>;
 }

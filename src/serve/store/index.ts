@@ -26,3 +26,6 @@ export { createPolicy, policyNames, policySchema, type PolicyName } from './poli
 export { simulateCache, type CacheSimulation, type CacheSimulationOptions } from './simulate-cache.js';
 export type { Slot } from './slot-memory.js';
 export { ExpertReadError, StoreClosedError } from './store-errors.js';
+export { CheckpointExperts } from './sources/checkpoint-experts.js';
+export { openColdExperts } from './sources/open.js';
+export { PackedExperts } from './sources/packed-experts.js';

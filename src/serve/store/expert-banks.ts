@@ -26,14 +26,14 @@ const common = /^centre/;
  * @param transposed whether the matrices of ordinary experts are to lie `[out, in]`.
  */
 export function expertBanks(options: ModelOptions, transposed: boolean): readonly ExpertLayerInfo[] {
-  const { sparse } = options;
-  if (sparse?.kind !== 'experts') return [];
   const banks = new Map<string, Map<string, readonly number[]>>();
+  const counts = new Map<string, number>();
   for (const [parameter, { shape }] of createModel(options).parameters()) {
     const [, bank, name] = /^(.*\.feedForward\.experts)\.(\w+)$/.exec(parameter) ?? [];
     if (bank === undefined || common.test(name)) continue;
     const own = banks.get(bank) ?? new Map<string, readonly number[]>();
     banks.set(bank, own.set(name, shape.slice(1)));
+    counts.set(bank, shape[0]);
   }
   return [...banks].map(([name, own]) => {
     const isTurned = transposed && own.has('up');
@@ -43,7 +43,7 @@ export function expertBanks(options: ModelOptions, transposed: boolean): readonl
     const floats = parameters.reduce((sum, [, shape]) => sum + shape.reduce((a, b) => a * b, 1), 0);
     return {
       name,
-      numExperts: sparse.numExperts,
+      numExperts: counts.get(name)!,
       parameters: Object.fromEntries(parameters),
       transposed: isTurned,
       expertBytes: 4 * floats,

@@ -14,7 +14,7 @@ export interface ExpertLayerInfo {
    * Whether matrices lie `[out, in]`, the transpose of the model's parameters: one token times such a matrix runs at the
    * memory's speed (docs/performance.md).
    */
-  readonly transposed?: boolean;
+  readonly transposed: boolean;
   /** Bytes of one expert as float32, ready to be computed with. */
   readonly expertBytes: number;
 }

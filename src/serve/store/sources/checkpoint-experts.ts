@@ -4,6 +4,7 @@
  */
 import { storedDTypes, type Checkpoint } from '../../../checkpoints/index.js';
 import { placeParameters, type ColdExperts, type ColdLayer, type ColdTraits } from '../cold-experts.js';
+import { liesTransposed } from '../expert-banks.js';
 import type { ExpertLayerInfo } from '../expert-store.js';
 import type { Slot } from '../slot-memory.js';
 
@@ -45,12 +46,12 @@ export class CheckpointExperts implements ColdExperts {
   }
 
   async read(layer: number, expert: number, { data }: Slot): Promise<number> {
-    const { name, placed, parameters, transposed = false } = this.layers[layer];
+    const { name, placed, transposed } = this.layers[layer];
     const reads = placed.map((parameter) =>
       this.checkpoint.readParameter(`${name}.${parameter.name}`, {
         at: expert,
         into: data.subarray(parameter.offset, parameter.offset + parameter.length),
-        transposed: transposed && parameters[parameter.name].length === 2,
+        transposed: liesTransposed({ transposed }, parameter.name),
       }),
     );
     // Until the last has ended the place is being written to, whatever became of the others.

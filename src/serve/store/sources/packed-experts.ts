@@ -156,7 +156,7 @@ class TensorPlaces {
 
   /** The piece that an expert's tensors make, and where its parameters are in it. */
   pieceOf(
-    { name, parameters, transposed = false }: ExpertLayerInfo,
+    { name, parameters, transposed }: ExpertLayerInfo,
     expert: number,
   ):
     | { readonly dtype: PackedDType; readonly placed: readonly PlacedParameter[]; readonly piece: Piece }

@@ -18,6 +18,7 @@ import { importCommand } from './import.js';
 import { inspectCommand } from './inspect.js';
 import { isExpected } from './errors.js';
 import { reportCommand } from './report.js';
+import { serveCommand } from './serve.js';
 import { trainCommand } from './train.js';
 import { upcycleCommand } from './upcycle.js';
 
@@ -42,6 +43,7 @@ for (const command of [
   upcycleCommand(),
   evalCommand(),
   generateCommand(),
+  serveCommand(),
   inspectCommand(),
   reportCommand(),
   compareCommand(),

@@ -5,6 +5,7 @@
 import { InvalidArgumentError, Option } from 'commander';
 import { expertForms } from '../train/index.js';
 import { setPath } from '../recipes/index.js';
+import { parseBytes } from '../serve/index.js';
 
 /** Gathers an option that may be given several times. */
 export function collect(value: string, previous: readonly string[] = []): string[] {
@@ -30,6 +31,15 @@ export function numberIn(low: number, high: number, whole = false): (text: strin
     }
     return value;
   };
+}
+
+/** An amount of memory, for commander. */
+export function bytesOption(text: string): number {
+  try {
+    return parseBytes(text);
+  } catch (error) {
+    throw new InvalidArgumentError((error as Error).message);
+  }
 }
 
 /** What `--set model.…=value` changes in the configuration of a trained model. */

@@ -38,12 +38,22 @@ export class Command {
 
   /** Waits until standard error has said something; fails if the command ends before. */
   async says(text: string): Promise<void> {
+    await this.wait(text, () => this.stderr);
+  }
+
+  /** Waits until standard output has something; returns all of it. */
+  async prints(text: string): Promise<string> {
+    return this.wait(text, () => this.stdout);
+  }
+
+  private async wait(text: string, output: () => string): Promise<string> {
     let ended: Ended | undefined;
     void this.ended.then((result) => (ended = result));
-    while (!this.stderr.includes(text)) {
+    while (!output().includes(text)) {
       if (ended) throw new Error(`it ended without saying '${text}': ${JSON.stringify(ended)}`);
       await new Promise((resolve) => setTimeout(resolve, 5));
     }
+    return output();
   }
 }
 

@@ -9,6 +9,7 @@ import { formatCount } from './progress.js';
 
 interface ImportFlags {
   readonly dtype?: FloatDTypeName;
+  readonly pack?: boolean;
   readonly json?: boolean;
 }
 
@@ -23,6 +24,10 @@ export function importCommand(): Command {
         Object.keys(floatDTypes),
       ),
     )
+    .option(
+      '--pack',
+      'lay each expert out in one piece, aligned to blocks of the disk, for serving from disk',
+    )
     .option('--json', 'print one JSON object: path, modelType, tensors, parameters')
     .addHelpText(
       'after',
@@ -30,15 +35,19 @@ export function importCommand(): Command {
 Weights are read and written one at a time, so a model larger than memory can be imported. The folder appears when it is
 complete: an import that was interrupted is started again.
 
+With --pack a server gets each expert by one direct read into the memory that it is computed from (docs/serving.md). The folder
+is an ordinary one otherwise; a compressed model is packed as it is when rebuilt.
+
 Examples:
   switchyard import OLMoE-1B-7B models/olmoe
   switchyard import data/stories260K/stories260K.bin models/stories
-  switchyard import Mixtral-8x7B models/mixtral --dtype bfloat16`,
+  switchyard import Mixtral-8x7B models/mixtral --dtype bfloat16 --pack`,
     )
-    .action(async (source: string, out: string, { dtype, json }: ImportFlags) => {
+    .action(async (source: string, out: string, { dtype, pack, json }: ImportFlags) => {
       const progress = conversionProgress('importing');
       const { modelType, tensors, parameters } = await importCheckpoint(source, out, {
         dtype,
+        pack,
         onProgress: progress.update,
       });
       progress.clear();

@@ -20,7 +20,15 @@ export type {
   ExpertStoreStats,
   LayerExperts,
 } from './expert-store.js';
+export {
+  describePlan,
+  MemoryBudgetError,
+  planMemory,
+  type MemoryNeeds,
+  type MemoryPlan,
+} from './memory-plan.js';
 export { formatBytes, parseBytes } from './memory-size.js';
+export { openExpertStore, type ExpertStoreOptions, type OpenedStore } from './open-store.js';
 export { PagedExpertStore, type PagedStoreOptions } from './paged-store.js';
 export { createPolicy, policyNames, policySchema, type PolicyName } from './policies/index.js';
 export { simulateCache, type CacheSimulation, type CacheSimulationOptions } from './simulate-cache.js';

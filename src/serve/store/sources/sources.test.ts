@@ -21,7 +21,7 @@ beforeAll(async () => {
     for (const dtype of ['float32', 'bfloat16', 'float16'] as const)
       await importCheckpoint(join(root, name), join(root, `${name}-${dtype}`), { pack: true, dtype });
   }
-});
+}, 120_000);
 afterAll(() => rm(root, { recursive: true }));
 
 const optionsOf = (input: unknown): ModelOptions => modelSchema.parse(input) as ModelOptions;

@@ -1,0 +1,78 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { describePlan, MemoryBudgetError, planMemory, type MemoryNeeds } from './memory-plan.js';
+
+const needs: MemoryNeeds = {
+  residentBytes: 500e6,
+  keyValueBytes: 100e6,
+  scratchBytes: 50e6,
+  numExperts: 768,
+  slotBytes: 18e6,
+  cold: { description: 'packed folder, float32', pageCache: 'bypassed', residentBytes: 0 },
+};
+
+test('what is left goes to experts', () => {
+  const plan = planMemory(needs, 2e9);
+  expect(plan).toMatchObject({ slots: 75, isAllInMemory: false, least: 668e6, bytes: 2e9 });
+  expect(describePlan(plan)).toEqual([
+    'memory: 2.00 GB of a budget of 2.00 GB',
+    '  weights outside of experts: 500 MB, memory',
+    '  keys and values: 100 MB, memory',
+    '  buffers of passes: 50.0 MB, memory',
+    '  places for 75 of 768 experts: 1.35 GB, memory',
+    '  693 experts at a time: 12.5 GB, disk (packed folder, float32)',
+    '  page cache: bypassed',
+  ]);
+});
+
+describe('at the edge', () => {
+  test('one byte less than one expert needs is refused with what would do', () => {
+    expect(planMemory(needs, 668e6).slots).toBe(1);
+    const error = ((): unknown => {
+      try {
+        return planMemory(needs, 668e6 - 1);
+      } catch (reason) {
+        return reason;
+      }
+    })();
+    expect(error).toBeInstanceOf(MemoryBudgetError);
+    expect(error).toMatchObject({ least: 668e6, budget: 668e6 - 1 });
+    expect((error as Error).message).toContain('give at least 668 MB');
+  });
+
+  test('one byte less than all is not all', () => {
+    const all = 650e6 + 768 * 18e6;
+    expect(planMemory(needs, all)).toMatchObject({ slots: 768, isAllInMemory: true });
+    expect(planMemory(needs, all - 1)).toMatchObject({ slots: 767, isAllInMemory: false });
+    expect(planMemory(needs, 10 * all)).toMatchObject({ slots: 768, bytes: all });
+    expect(planMemory(needs)).toMatchObject({ slots: 768, budget: all });
+  });
+
+  test('a model without experts', () => {
+    const dense = { ...needs, numExperts: 0, slotBytes: 0 };
+    expect(planMemory(dense, 650e6)).toMatchObject({ slots: 0, isAllInMemory: true, least: 650e6 });
+    expect(() => planMemory(dense, 650e6 - 1)).toThrow('too small');
+  });
+});
+
+test('never more than the budget, never one expert less than fits', () => {
+  fc.assert(
+    fc.property(
+      fc.nat(20e9),
+      fc.integer({ min: 1, max: 1000 }),
+      fc.integer({ min: 1, max: 1e8 }),
+      (budget, numExperts, slotBytes) => {
+        const all = { ...needs, numExperts, slotBytes };
+        try {
+          const { bytes, slots } = planMemory(all, budget);
+          expect(bytes).toBeLessThanOrEqual(budget);
+          expect(slots === numExperts || bytes + slotBytes > budget).toBe(true);
+          expect(slots).toBeGreaterThanOrEqual(1);
+        } catch (error) {
+          expect(error).toBeInstanceOf(MemoryBudgetError);
+          expect(planMemory(all, (error as MemoryBudgetError).least).slots).toBe(1);
+        }
+      },
+    ),
+  );
+});

@@ -7,6 +7,7 @@ import type { ExpertLease, ExpertStore } from '../store/expert-store.js';
 import { columnsInput, expertColumns, type ExpertWidths } from './expert-network.js';
 import { groupChoices, type GroupedChoices } from './grouped-choices.js';
 import type { LayerOfExperts } from './layers-of-experts.js';
+import { TokenProgram } from './token-program.js';
 
 /** A router's decision, with what its experts read. */
 export interface ExpertWork {
@@ -24,20 +25,32 @@ export interface ExpertWork {
 /** A layer of experts, and how wide they are. */
 export interface SizedLayer extends LayerOfExperts, ExpertWidths {}
 
+/** The program of experts of one shape. */
+interface ShapeProgram {
+  readonly program: Program;
+  /** The same for all experts of a single token, by how many they are; compiled when first needed. */
+  readonly ofToken: Map<number, Promise<TokenProgram>>;
+}
+
 /**
  * Runs every expert on its rows with one program for each shape of expert, which is fed the weights where the store has
  * them. Each choice's output is kept, and a token's are added in the order of its choices: what comes out does not depend
- * on which experts were in memory, nor on how many are at a time.
+ * on which experts were in memory, nor on how many are at a time. A single token whose experts are all in memory goes
+ * through them in one program, with the same bits. Experts that come with a program of their own (`ExpertLease.run`) are run
+ * by that.
  */
 export class ExpertRunner {
   private columns = new Float32Array(0);
   private outputs = new Float32Array(0);
+  /** Of one expert for one token. */
+  private output = new Float32Array(0);
 
   private constructor(
     private readonly store: ExpertStore,
     private readonly layers: readonly SizedLayer[],
     /** Of each layer; layers of equal shape have the same. */
-    private readonly programs: Program[],
+    private readonly programs: ShapeProgram[],
+    private readonly runtime: RuntimeOptions,
   ) {}
 
   /** Compiles the programs of all layers, which are those of the store. */
@@ -46,17 +59,20 @@ export class ExpertRunner {
     layers: readonly SizedLayer[],
     runtime: RuntimeOptions = {},
   ): Promise<ExpertRunner> {
-    const compiled = new Map<string, Program>();
-    const programs: Program[] = [];
+    const compiled = new Map<string, ShapeProgram>();
+    const programs: ShapeProgram[] = [];
     for (const [index, { bank, width }] of layers.entries()) {
       const output = expertColumns(bank, store.layers[index], columnsInput(width, 'tokens'));
       // Layers of equal experts have equal graphs.
       const key = Buffer.from(encodeModel(lower({ output }).graph)).toString('base64');
-      const program = compiled.get(key) ?? (await compile({ output }, runtime));
+      const program = compiled.get(key) ?? {
+        program: await compile({ output }, runtime),
+        ofToken: new Map(),
+      };
       compiled.set(key, program);
       programs.push(program);
     }
-    return new ExpertRunner(store, layers, programs);
+    return new ExpertRunner(store, layers, programs, runtime);
   }
 
   /**
@@ -73,6 +89,10 @@ export class ExpertRunner {
     const grouped = groupChoices(experts, this.store.layers[layer].numExperts);
     const resident = this.store.announce(layer, grouped.experts);
     announced(grouped.experts);
+    if (resident.every(Boolean) && this.isOneToken(work)) {
+      await this.runToken(work, into);
+      return;
+    }
     this.gather(work, grouped);
     // What is in memory is computed while the rest is on its way.
     const indices = grouped.experts.map((_, index) => index);
@@ -86,7 +106,48 @@ export class ExpertRunner {
   /** Frees the sessions; the store stays open. */
   async release(): Promise<void> {
     const programs = new Set(this.programs.splice(0));
-    for (const program of programs) await program.release();
+    for (const { program, ofToken } of programs) {
+      await program.release();
+      for (const opened of ofToken.values()) await (await opened).release();
+    }
+  }
+
+  /** Whether there is one token with all of its choices, and the store can lend all of their experts at once. */
+  private isOneToken({ topK, experts }: ExpertWork): boolean {
+    return experts.length === topK && topK <= this.store.maxPinned && experts.every((expert) => expert >= 0);
+  }
+
+  /** Runs a single token's experts, in one program unless they have their own. */
+  private async runToken(
+    { layer, topK, rows, experts, gates }: ExpertWork,
+    into: Float32Array,
+  ): Promise<void> {
+    const leases = await this.store.acquire(layer, [...experts]);
+    try {
+      if (leases.every(({ run }) => !run)) {
+        const program = await this.tokenProgram(layer, topK);
+        await program.run(leases, gates, rows, into);
+        return;
+      }
+      for (const [choice, { run }] of leases.entries()) {
+        this.output = this.output.length === into.length ? this.output : new Float32Array(into.length);
+        await run!(rows, this.output, 1);
+        addWeighted(into, this.output, gates[choice], choice === 0);
+      }
+    } finally {
+      for (const lease of leases) lease.release();
+    }
+  }
+
+  private tokenProgram(layer: number, topK: number): Promise<TokenProgram> {
+    const { ofToken } = this.programs[layer];
+    const known = ofToken.get(topK);
+    if (known) return known;
+    const sized = this.layers[layer];
+    const opened = TokenProgram.open(sized.bank, this.store.layers[layer], topK, sized, this.runtime);
+    ofToken.set(topK, opened);
+    opened.catch(() => ofToken.delete(topK));
+    return opened;
   }
 
   private async runPart(layer: number, grouped: GroupedChoices, indices: readonly number[]): Promise<void> {
@@ -103,10 +164,15 @@ export class ExpertRunner {
 
   private async runExpert(lease: ExpertLease, { starts }: GroupedChoices, index: number): Promise<void> {
     const { width, outputWidth } = this.layers[lease.layer];
-    const program = this.programs[lease.layer];
+    const { program } = this.programs[lease.layer];
     const [from, to] = [starts[index], starts[index + 1]];
+    const columns = this.columns.subarray(from * width, to * width);
+    if (lease.run) {
+      await lease.run(columns, this.outputs.subarray(from * outputWidth, to * outputWidth), to - from);
+      return;
+    }
     program.bindOutput('output', this.outputs.subarray(from * outputWidth, to * outputWidth));
-    await program.run({ columns: this.columns.subarray(from * width, to * width), ...lease.weights });
+    await program.run({ columns, ...lease.weights });
   }
 
   /** Copies every token's row to the columns that its experts read: `[width, tokens]`, one expert after another. */
@@ -127,7 +193,7 @@ export class ExpertRunner {
   }
 }
 
-/** Adds a token's outputs in the order of its choices. */
+/** Adds a token's outputs in the order of its choices, every step rounded to single precision as in a program. */
 function combine(
   outputs: Float32Array,
   { starts, rows, places }: GroupedChoices,
@@ -136,6 +202,7 @@ function combine(
   into: Float32Array,
 ): void {
   into.fill(0);
+  let begun = -1;
   for (let choice = 0; choice < rows.length; choice++) {
     const row = rows[choice];
     if (row < 0) continue;
@@ -146,6 +213,20 @@ function combine(
       start * width + (row - start),
       Math.floor(choice / topK) * width,
     ];
-    for (let i = 0; i < width; i++) into[to + i] += gate * outputs[from + i * count];
+    // Outputs of several tokens lie beside each other, column by column.
+    const isFirst = begun !== to;
+    begun = to;
+    for (let i = 0; i < width; i++) {
+      const term = Math.fround(gate * outputs[from + i * count]);
+      into[to + i] = isFirst ? term : into[to + i] + term;
+    }
+  }
+}
+
+/** Adds one expert's output for one token. The first is taken as it is: 0 + (−0) would be another number than −0. */
+function addWeighted(into: Float32Array, output: Float32Array, gate: number, isFirst: boolean): void {
+  for (let i = 0; i < into.length; i++) {
+    const term = Math.fround(gate * output[i]);
+    into[i] = isFirst ? term : into[i] + term;
   }
 }

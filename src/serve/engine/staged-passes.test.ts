@@ -88,6 +88,21 @@ describe.each(Object.entries(models))('%s', (_, sparse) => {
     expect(store.stats.evictions).toBe(0);
   });
 
+  test('a single text goes through the experts of a token in one program, with the same bits', async () => {
+    const write = async (passes: Passes): Promise<number[][]> => {
+      const texts = await new CachedWriter(built.model as LanguageModel, passes).begin([[3, 1, 4]]);
+      const all = [[...texts.scores[0]]];
+      for (let token = 0; token < 6; token++) {
+        await texts.append([token]);
+        all.push([...texts.scores[0]]);
+      }
+      return all;
+    };
+    const { passes } = await serve(built);
+    const { passes: few } = await serve(built, { slots: 1 });
+    expect(await write(passes)).toEqual(await write(few));
+  });
+
   test('no bit depends on how many experts fit, nor on which are evicted', async () => {
     const trace: RoutedStep[] = [];
     const observer = {

@@ -19,6 +19,13 @@ export interface ExpertLayerInfo {
   readonly expertBytes: number;
 }
 
+/**
+ * One expert over tokens as columns.
+ * @param columns `[width, tokens]`
+ * @param into `[outputWidth, tokens]`
+ */
+export type ExpertRun = (columns: Float32Array, into: Float32Array, tokens: number) => Promise<void>;
+
 /** The weights of one expert, ready to be fed. They stay where they are until the lease is released. */
 export interface ExpertLease {
   /** Index of the layer in {@link ExpertStore.layers}. */
@@ -26,6 +33,11 @@ export interface ExpertLease {
   readonly expert: number;
   /** By their name in the bank, as {@link ExpertLayerInfo.parameters}. */
   readonly weights: Readonly<Record<string, Float32Array>>;
+  /**
+   * Computes the expert by a program that already has its weights (of 4 or 8 bits), where there is one; `weights` is then
+   * empty.
+   */
+  readonly run?: ExpertRun;
   /** Allows the weights to be evicted. Once is enough; again does nothing. */
   release(): void;
 }

@@ -2,7 +2,7 @@
  * Where the weights of experts are while they are not in memory.
  * @module
  */
-import type { ExpertLayerInfo } from './expert-store.js';
+import type { ExpertLayerInfo, ExpertRun } from './expert-store.js';
 import type { Slot } from './slot-memory.js';
 
 /** Where a parameter of an expert lies in its place in memory. */
@@ -46,6 +46,8 @@ export interface ColdExperts {
    * @throws whatever the files have wrong; the place then holds anything.
    */
   read(layer: number, expert: number, slot: Slot): Promise<number>;
+  /** The program of the expert that was read into a place, where experts are programs instead of numbers. */
+  runIn?(slot: Slot): ExpertRun;
   close(): Promise<void>;
 }
 

@@ -275,8 +275,9 @@ export class PagedExpertStore implements ExpertStore {
       isHeld = false;
       this.unpin(entry);
     };
-    const { layer, expert, weights } = entry;
-    return { layer, expert, weights, release };
+    const { layer, expert, weights, slot } = entry;
+    const run = this.cold.runIn?.(slot);
+    return { layer, expert, weights, ...(run && { run }), release };
   }
 
   private unpin(entry: Entry): void {

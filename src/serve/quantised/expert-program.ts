@@ -2,7 +2,14 @@
  * One expert of 4 or 8 bits as a small program that has its weights as constants.
  * @module
  */
-import { constant, input, quantisedMatmul, type QuantisedMatrix, type Tensor } from '../../graph/index.js';
+import {
+  constant,
+  input,
+  quantisedMatmul,
+  type QuantisedMatrix,
+  type QuantisedPrecision,
+  type Tensor,
+} from '../../graph/index.js';
 import type { ExpertBank, ExpertWeights } from '../../moe/index.js';
 import { compile, type Program, type RuntimeOptions } from '../../runtime/index.js';
 import type { ExpertRun } from '../store/expert-store.js';
@@ -26,14 +33,16 @@ export interface QuantisedExpert {
  * @param bank an ordinary bank, which treats tokens alike: its formula is traced with tokens as rows here, which is how the
  *   operator has them.
  * @param width of what the expert reads.
+ * @param precision what its inputs are rounded to.
  */
 export async function openQuantisedExpert(
   bank: ExpertBank,
   { matrices, biases }: QuantisedWeights,
   width: number,
   runtime: RuntimeOptions = {},
+  precision: QuantisedPrecision = 'int8',
 ): Promise<QuantisedExpert> {
-  const project = (name: string, rows: Tensor): Tensor => quantisedMatmul(rows, matrices[name]);
+  const project = (name: string, rows: Tensor): Tensor => quantisedMatmul(rows, matrices[name], precision);
   const weights: ExpertWeights = {
     project,
     projectBack: (name) => {

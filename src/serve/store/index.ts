@@ -28,7 +28,7 @@ export {
   type MemoryPlan,
 } from './memory-plan.js';
 export { formatBytes, parseBytes } from './memory-size.js';
-export { openExpertStore, type ExpertStoreOptions, type OpenedStore } from './open-store.js';
+export { openExpertStore, type ExpertStoreOptions, type StoreWithPlan } from './open-store.js';
 export { PagedExpertStore, type PagedStoreOptions } from './paged-store.js';
 export { createPolicy, policyNames, policySchema, type PolicyName } from './policies/index.js';
 export { simulateCache, type CacheSimulation, type CacheSimulationOptions } from './simulate-cache.js';

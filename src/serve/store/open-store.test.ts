@@ -5,7 +5,10 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { writeModelFolder } from '../../../test/support/model-folders.js';
 import { importCheckpoint, openCheckpoint, type Checkpoint } from '../../checkpoints/index.js';
 import { modelSchema, type ModelOptions } from '../../models/index.js';
+import type { ColdExperts } from './cold-experts.js';
+import { expertBanks } from './expert-banks.js';
 import { openExpertStore } from './open-store.js';
+import { openColdExperts } from './sources/open.js';
 
 let root: string;
 beforeAll(async () => {
@@ -21,9 +24,11 @@ const options = modelSchema.parse({
 }) as ModelOptions;
 
 const open = (folder: string): Promise<Checkpoint> => openCheckpoint(join(root, folder));
+const cold = async (folder: string): Promise<ColdExperts> =>
+  openColdExperts(await open(folder), expertBanks(options, true));
 
 test('everything in memory where nothing else was said', async () => {
-  const { store, plan } = await openExpertStore(await open('model'), { residentBytes: 1000 });
+  const { store, plan } = await openExpertStore(await cold('model'), { residentBytes: 1000 });
   expect(plan).toMatchObject({ isAllInMemory: true, slots: 6 });
   expect(store.stats).toMatchObject({ resident: 6, slots: 6 });
   expect(store.announce(1, [0, 2])).toEqual([true, true]);
@@ -31,30 +36,34 @@ test('everything in memory where nothing else was said', async () => {
 });
 
 test.each([1, 2, 5])('a budget for %d experts', async (slots) => {
-  const checkpoint = await open('packed');
-  const { store, plan, cold } = await openExpertStore(checkpoint, {
+  const tier = await cold('packed');
+  const { store, plan } = await openExpertStore(tier, {
     residentBytes: 1000,
     budget: 1000 + slots * 8192 + 8191,
     policy: 'lru',
   });
   expect(plan.slots).toBe(slots);
   expect(store.maxPinned).toBe(slots);
-  expect(plan.reads).toContain(cold.pageCache);
+  expect(plan.reads).toContain(tier.traits.pageCache);
   const [lease] = await store.acquire(0, [2]);
-  expect(lease.weights['up']).toEqual(
-    await (
-      await open('packed')
-    ).readParameter('blocks.1.feedForward.experts.up', { at: 2, transposed: true }),
-  );
+  const checkpoint = await open('packed');
+  const up = 'blocks.1.feedForward.experts.up';
+  expect(lease.weights['up']).toEqual(await checkpoint.readParameter(up, { at: 2, transposed: true }));
+  await checkpoint.close();
   lease.release();
   await store.close();
 });
 
 test('too little, or a policy without its trace: refused, and the files are closed', async () => {
   const closed: string[] = [];
-  const watched = async (name: string): Promise<Checkpoint> => {
-    const checkpoint = await open('packed');
-    return { ...checkpoint, close: () => (closed.push(name), checkpoint.close()) };
+  const watched = async (name: string): Promise<ColdExperts> => {
+    const tier = await cold('packed');
+    const { layers, slotBytes, traits } = tier;
+    return {
+      ...{ layers, slotBytes, traits },
+      read: () => Promise.reject(new Error('nothing is read')),
+      close: () => (closed.push(name), tier.close()),
+    };
   };
   await expect(
     openExpertStore(await watched('budget'), { residentBytes: 1000, budget: 9191 }),
@@ -67,7 +76,7 @@ test('too little, or a policy without its trace: refused, and the files are clos
 
 test('static begins with its placement in memory', async () => {
   const trace = [{ layer: 1, experts: [2] }];
-  const { store } = await openExpertStore(await open('packed'), {
+  const { store } = await openExpertStore(await cold('packed'), {
     residentBytes: 0,
     budget: 2 * 8192,
     policy: 'static',

@@ -1,15 +1,12 @@
 /**
- * The experts of a checkpoint under a budget.
+ * Experts under a budget.
  * @module
  */
-import type { Checkpoint } from '../../checkpoints/index.js';
 import type { RoutedStep } from './cache-policy.js';
-import type { ColdTraits } from './cold-experts.js';
-import { expertBanks } from './expert-banks.js';
+import type { ColdExperts } from './cold-experts.js';
 import { planMemory, type MemoryNeeds, type MemoryPlan } from './memory-plan.js';
 import { PagedExpertStore, type PagedStoreOptions } from './paged-store.js';
 import { createPolicy, type PolicyName } from './policies/index.js';
-import { openColdExperts } from './sources/open.js';
 
 /** Settings of {@link openExpertStore}. */
 export interface ExpertStoreOptions
@@ -22,39 +19,33 @@ export interface ExpertStoreOptions
   readonly policy?: PolicyName | undefined;
   /** What policies `static` and `belady` go by. */
   readonly trace?: readonly RoutedStep[] | undefined;
-  /** Whether matrices are to lie `[out, in]`, as packed folders have them; true when absent. */
-  readonly transposed?: boolean;
 }
 
 /** A store, and what memory it takes. */
-export interface OpenedStore {
+export interface StoreWithPlan {
   readonly store: PagedExpertStore;
   readonly plan: MemoryPlan;
-  readonly cold: ColdTraits;
 }
 
 /**
- * Opens a store over the experts of a checkpoint. Where all fit, all are read at once; where the policy knows which are
- * worth it, those.
+ * Opens a store over a cold tier. Where all experts fit, all are read at once; where the policy knows which are worth it,
+ * those.
  *
- * @param checkpoint is closed with the store, or at once if this throws.
+ * @param cold is closed with the store, or at once if this throws.
  * @throws MemoryBudgetError if not even one expert fits; RangeError if the policy needs a trace, or there are no experts;
  *   ExpertReadError.
  */
 export async function openExpertStore(
-  checkpoint: Checkpoint,
-  { budget, policy = 'lfu', trace, transposed = true, readsAtOnce, warmUp, ...fixed }: ExpertStoreOptions,
-): Promise<OpenedStore> {
-  const layers = expertBanks(checkpoint.options, transposed);
-  const numExperts = layers.map((layer) => layer.numExperts);
-  const cold = await openColdExperts(checkpoint, layers).catch(async (error: unknown) => {
-    await checkpoint.close();
-    throw error;
-  });
+  cold: ColdExperts,
+  { budget, policy = 'lfu', trace, readsAtOnce, warmUp, ...fixed }: ExpertStoreOptions,
+): Promise<StoreWithPlan> {
   try {
-    const { slotBytes, traits } = cold;
+    const numExperts = cold.layers.map((layer) => layer.numExperts);
     const total = numExperts.reduce((a, b) => a + b, 0);
-    const plan = planMemory({ ...fixed, numExperts: total, slotBytes, cold: traits }, budget);
+    const plan = planMemory(
+      { ...fixed, numExperts: total, slotBytes: cold.slotBytes, cold: cold.traits },
+      budget,
+    );
     const store = new PagedExpertStore(cold, {
       slots: plan.slots,
       policy: createPolicy(policy, { numExperts, trace }),
@@ -62,7 +53,7 @@ export async function openExpertStore(
       ...(warmUp === undefined ? {} : { warmUp }),
     });
     if (plan.isAllInMemory || policy === 'static') await store.preload();
-    return { store, plan, cold: traits };
+    return { store, plan };
   } catch (error) {
     await cold.close();
     throw error;

@@ -55,6 +55,8 @@ function shuffled(count, seed) {
 /** Bytes a second of reading every expert once; the best of the rounds. */
 async function readAll(cold) {
   const { slots } = new SlotMemory(atOnce, cold.slotBytes);
+  // Pages come into being when they are first written to, once in the life of a store.
+  for (const { data } of slots) data.fill(0);
   let best = 0;
   for (let round = 0; round < rounds; round++) {
     const order = shuffled(numExperts, round + 1);

@@ -9,10 +9,10 @@ import { fifo } from './fifo.js';
 import { layered } from './layered.js';
 import { lfu } from './lfu.js';
 import { lru } from './lru.js';
-import { predicted } from './predicted.js';
+import { predicted, predictedLfu } from './predicted.js';
 import { staticPlacement } from './static.js';
 
-const kinds = [fifo, lru, lfu, layered, predicted, staticPlacement, belady] as const;
+const kinds = [fifo, lru, lfu, layered, predicted, predictedLfu, staticPlacement, belady] as const;
 
 /** Schema of the options of a policy: `{ kind: 'lru' }`. */
 export const policySchema = kindUnion(kinds);

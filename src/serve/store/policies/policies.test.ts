@@ -60,6 +60,18 @@ describe('by hand', () => {
     expect(policy.compare(0, 4)).toBeLessThan(0);
   });
 
+  test('predictedLfu: of what nobody expects, the least used', () => {
+    const policy = createPolicy('predictedLfu', { numExperts: [3] });
+    for (const expert of [0, 1, 2]) policy.loaded(expert);
+    policy.needed(0, [0, 1]);
+    policy.needed(0, [1]);
+    policy.expected(2, 1);
+    expect(policy.compare(0, 1)).toBeLessThan(0);
+    expect(policy.compare(1, 2)).toBeLessThan(0);
+    policy.expected(2, undefined);
+    expect(policy.compare(2, 0)).toBeLessThan(0);
+  });
+
   test('predicted: what nobody expects first, then what is due last', () => {
     const policy = new PredictedPolicy();
     for (const expert of [0, 1, 2, 3]) policy.loaded(expert);

@@ -31,6 +31,7 @@ export { formatBytes, parseBytes } from './memory-size.js';
 export { openExpertStore, type ExpertStoreOptions, type StoreWithPlan } from './open-store.js';
 export { PagedExpertStore, type PagedStoreOptions } from './paged-store.js';
 export { createPolicy, policyNames, policySchema, type PolicyName } from './policies/index.js';
+export { readRoutedSteps, RoutingTraceError } from './routed-steps.js';
 export { simulateCache, type CacheSimulation, type CacheSimulationOptions } from './simulate-cache.js';
 export type { Slot } from './slot-memory.js';
 export { ExpertReadError, StoreClosedError } from './store-errors.js';

@@ -83,9 +83,9 @@ async function decode(what) {
   const times = [];
   const written = [];
   let last;
-  for await (const { kind, token } of generator.stream([prompt], settings)) {
+  for await (const { kind, id } of generator.stream([prompt], settings)) {
     if (kind !== 'token') continue;
-    written.push(token);
+    written.push(id);
     const now = performance.now();
     if (last === undefined) spent.experts = spent.dense = 0;
     else times.push(now - last);

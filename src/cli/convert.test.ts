@@ -52,6 +52,17 @@ describe('import and export', () => {
     },
   );
 
+  test('--weights adds rounded experts to a packed folder, and to no other', async () => {
+    const source = golden('decoders/mixtral-grouped');
+    const refused = await command('import', source, 'loose', '--weights', 'int4');
+    expect(refused).toMatchObject({ code: 1 });
+    expect(refused.stderr).toContain('add --pack');
+    const { code, stderr } = await command('import', source, 'rounded', '--pack', '--weights', 'int4');
+    expect(code, stderr).toBe(0);
+    expect(readdirSync(join(folder, 'rounded/experts-int4')).join()).toContain('safetensors');
+    expect(existsSync(join(folder, 'loose'))).toBe(false);
+  });
+
   test('narrower weights are what they are called, and half as long', async () => {
     const { code, stderr } = await command(
       'export',

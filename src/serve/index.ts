@@ -50,5 +50,6 @@ export * from './store/index.js';
 export * from './http/index.js';
 export { dequantise, quantise, type MatrixLayout, type QuantiseOptions } from './quantised/blocks.js';
 export { QuantisedExperts, type QuantisedSource } from './quantised/quantised-experts.js';
+export { openRoundedExperts, storeRoundedExperts } from './quantised/stored-experts.js';
 export { RoundedExperts, type RoundingOptions } from './quantised/rounded-experts.js';
 export { expertParameters, openSplitModel, type SplitModelOptions } from './engine/split-model.js';

@@ -2,6 +2,7 @@
  * Rounds experts of a float cold tier as they arrive.
  * @module
  */
+import { BLOCK_SIZE } from '../../graph/index.js';
 import type { ColdExperts, ColdLayer, ColdTraits } from '../store/cold-experts.js';
 import { liesTransposed } from '../store/expert-banks.js';
 import type { ExpertLayerInfo } from '../store/expert-store.js';
@@ -37,7 +38,11 @@ export class RoundedExperts implements QuantisedSource {
     };
   }
 
-  async read(layer: number, expert: number): Promise<{ weights: QuantisedWeights; bytes: number }> {
+  async read(
+    layer: number,
+    expert: number,
+    use: (weights: QuantisedWeights) => Promise<void>,
+  ): Promise<number> {
     const slot = this.idle.pop() ?? new SlotMemory(1, this.cold.slotBytes).slots[0];
     try {
       const bytes = await this.cold.read(layer, expert, slot);
@@ -45,7 +50,8 @@ export class RoundedExperts implements QuantisedSource {
       const parts = info.placed.map(
         ({ name, offset, length }) => [name, slot.data.subarray(offset, offset + length)] as const,
       );
-      return { weights: roundExpert(info, Object.fromEntries(parts), this.options), bytes };
+      await use(roundExpert(info, Object.fromEntries(parts), this.options));
+      return bytes;
     } finally {
       this.idle.push(slot);
     }
@@ -65,25 +71,31 @@ export function roundExpert(
   const matrices: Record<string, ReturnType<typeof quantise>> = {};
   const biases: Record<string, Float32Array> = {};
   for (const [name, data] of Object.entries(weights)) {
-    const shape = info.parameters[name];
-    if (shape.length === 1) {
-      biases[name] = data.slice();
-      continue;
-    }
+    const sizes = matrixSizes(info, name);
     const layout = liesTransposed(info, name) ? 'outIn' : 'inOut';
-    const [outSize, inSize] = layout === 'outIn' ? shape : shape.toReversed();
-    matrices[name] = quantise(data, { ...options, outSize, inSize, layout });
+    if (sizes) matrices[name] = quantise(data, { ...options, ...sizes, layout });
+    else biases[name] = data.slice();
   }
   return { matrices, biases };
+}
+
+/** Sizes of a matrix; undefined for a bias. */
+export function matrixSizes(
+  info: ExpertLayerInfo,
+  name: string,
+): { readonly outSize: number; readonly inSize: number } | undefined {
+  const [first, second] = info.parameters[name];
+  if (second === undefined) return undefined;
+  return liesTransposed(info, name) ? { outSize: first, inSize: second } : { outSize: second, inSize: first };
 }
 
 /** Bytes of an expert once it is rounded. */
 function roundedBytes(info: ExpertLayerInfo, { bits, mode }: RoundingOptions): number {
   return Object.entries(info.parameters).reduce((sum, [name, shape]) => {
-    if (shape.length === 1) return sum + 4 * shape[0];
-    const [outSize, inSize] = liesTransposed(info, name) ? shape : shape.toReversed();
-    const blocks = Math.ceil(inSize / 32);
+    const sizes = matrixSizes(info, name);
+    if (!sizes) return sum + 4 * shape[0];
+    const blocks = Math.ceil(sizes.inSize / BLOCK_SIZE);
     const zeroPoints = mode === 'asymmetric' ? Math.ceil((blocks * bits) / 8) : 0;
-    return sum + outSize * (blocks * (4 * bits + 4) + zeroPoints);
+    return sum + sizes.outSize * (blocks * (4 * bits + 4) + zeroPoints);
   }, 0);
 }

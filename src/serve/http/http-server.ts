@@ -63,6 +63,11 @@ export class HttpServer {
     return this.isDraining;
   }
 
+  /** Requests that are being answered. */
+  get activeRequests(): number {
+    return this.metrics.active;
+  }
+
   /**
    * Ends: `/ready` turns false and new requests are refused at once, those in work are finished within the time and otherwise
    * told that they were not. The engine is stopped, then connections are closed.

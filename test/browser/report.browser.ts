@@ -9,7 +9,7 @@ import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import { figures, reportPage } from '../../src/report/index.js';
 import { madeUpReport } from '../support/report-data.js';
 import { temporaryFolder } from '../support/tiny-training.js';
-import { flags } from './flags.js';
+import { contrast, flags } from './flags.js';
 
 let folder: string;
 let browser: BrowserContext;
@@ -99,16 +99,3 @@ test('a click in the contents goes to its figure', async () => {
   expect(new URL(page.url()).hash).toBe('#stability');
   expect(complaints).toEqual([]);
 });
-
-/** Contrast of two `rgb(…)` colours (WCAG 2.2). */
-function contrast(one: string, other: string): number {
-  const luminance = (color: string): number => {
-    const [r, g, b] = color.match(/[\d.]+/g)!.map((part) => {
-      const share = Number(part) / 255;
-      return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
-    });
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-  };
-  const [dark, light] = [luminance(one), luminance(other)].sort((a, b) => a - b);
-  return (light + 0.05) / (dark + 0.05);
-}

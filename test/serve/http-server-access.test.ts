@@ -16,8 +16,14 @@ import { temporaryFolder } from '../support/tiny-training.js';
 /** Everything that may be read without a key. A route that is added here must tell nothing of prompts or answers. */
 const PUBLIC = [
   '/',
+  '/assets/charts.js',
+  '/assets/elements.js',
+  '/assets/expert-grid.js',
+  '/assets/icon.svg',
   '/assets/live.css',
   '/assets/live.js',
+  '/assets/prompt-panel.js',
+  '/assets/server.js',
   '/assets/uplot.css',
   '/assets/uplot.js',
   '/health',
@@ -405,7 +411,7 @@ describe('D3.18 experts of tokens', () => {
     ]);
     const { token_ids: ids, routed_experts: experts } = told.choices[0].switchyard;
     expect(ids).toHaveLength(4);
-    expect(experts).toEqual(['c'.charCodeAt(0), ...ids.slice(0, 3)].map(route));
+    expect(experts).toEqual(['c'.charCodeAt(0), ...ids.slice(0, 3)].map((id) => route(id)));
   });
 
   test('are complete for 64 texts at once, streamed or not', async () => {

@@ -31,11 +31,14 @@ export interface FakeOptions {
   /** Between two tokens; 0 does not wait at all. */
   readonly tokenMilliseconds?: number;
   readonly model?: Partial<ModelInfo>;
+  /** Sparse layers and experts of each; 2 and 8. */
+  readonly layers?: number;
+  readonly numExperts?: number;
+  /** Experts of a layer that are in memory: those used last. All are, and nothing is told of them, when absent. */
+  readonly resident?: number;
 }
 
-const layers = 2;
 const topK = 2;
-const numExperts = 8;
 
 /** Texts of letters: token `k` after a prompt spells a letter that depends on prompt, seed, text and `k` alone. */
 export class FakeEngine implements EngineClient {
@@ -54,8 +57,16 @@ export class FakeEngine implements EngineClient {
   private readonly info: ModelInfo;
   private readonly waiting: (() => void)[] = [];
   private readonly stopping = new AbortController();
+  /** By layer: how often each expert was used, and those in memory, the last used first. */
+  private readonly uses: number[][];
+  private readonly held: number[][];
+  private hits = 0;
+  private accesses = 0;
 
   constructor(private readonly options: FakeOptions = {}) {
+    const { layers = 2, numExperts = 8 } = options;
+    this.uses = Array.from({ length: layers }, () => new Array<number>(numExperts).fill(0));
+    this.held = this.uses.map(() => []);
     this.info = {
       name: 'fake',
       kind: 'languageModel',
@@ -96,6 +107,7 @@ export class FakeEngine implements EngineClient {
     const leave = await this.enter(signal);
     try {
       const count = Math.min(request.maxTokens ?? contextLength, contextLength - prompt.length);
+      const read = prompt.map((id) => this.use(id));
       yield {
         kind: 'prompt',
         ...{ tokens: prompt.length, seed },
@@ -107,7 +119,7 @@ export class FakeEngine implements EngineClient {
             ...(i > 0 && top !== undefined && { probabilities: probabilities(id, top) }),
           })),
         }),
-        ...(routing && { routing: prompt.map((id) => route(id)) }),
+        ...(routing && { routing: read }),
       };
       const last = Array.from({ length: n }, () => prompt.at(-1)!);
       const texts = last.map(() => '');
@@ -118,6 +130,7 @@ export class FakeEngine implements EngineClient {
           if (ended.has(index)) continue;
           const id = 97 + ((last[index] * 5 + seed + index + k) % 26);
           this.tokens++;
+          const used = this.use(last[index]);
           texts[index] += String.fromCharCode(id);
           const stop = request.stop?.find((text) => texts[index].endsWith(text));
           yield {
@@ -125,7 +138,7 @@ export class FakeEngine implements EngineClient {
             ...{ index, id },
             text: stop === undefined ? String.fromCharCode(id) : '',
             ...(top !== undefined && { probabilities: probabilities(id, top) }),
-            ...(routing && { routing: route(last[index]) }),
+            ...(routing && { routing: used }),
           };
           last[index] = id;
           if (stop !== undefined || k === count - 1) {
@@ -176,7 +189,13 @@ export class FakeEngine implements EngineClient {
       },
       ...{ queueSeconds: histogram(), firstTokenSeconds: histogram() },
       ...{ tokenSeconds: histogram(), requestSeconds: histogram() },
-      store: { hits: 90, misses: 10, bytesRead: 40960, stallMilliseconds: 12.5, residentExperts: 5 },
+      store: this.store,
+      ...(this.options.resident !== undefined && {
+        experts: this.uses.map((accesses, layer) => ({
+          accesses: [...accesses],
+          places: accesses.map((_, expert) => (this.held[layer].includes(expert) ? 'ready' : 'cold')),
+        })),
+      }),
     };
   }
 
@@ -199,6 +218,39 @@ export class FakeEngine implements EngineClient {
   revive(): void {
     this.state = 'ready';
     this.failure = undefined;
+  }
+
+  private get store(): Record<string, number> {
+    if (this.options.resident === undefined)
+      return { accesses: 100, hits: 90, bytesRead: 40960, stallMilliseconds: 12.5, resident: 5 };
+    const { accesses, hits } = this;
+    const misses = accesses - hits;
+    return {
+      accesses,
+      hits,
+      hitRate: hits / accesses,
+      bytesRead: 4e6 * misses,
+      stallMilliseconds: 2 * misses,
+    };
+  }
+
+  private route(id: number): number[][] {
+    return route(id, this.uses.length, this.uses[0].length);
+  }
+
+  /** Routes a token and remembers it. */
+  private use(id: number): number[][] {
+    const routing = this.route(id);
+    for (const [layer, experts] of routing.entries()) {
+      for (const expert of experts) {
+        this.accesses++;
+        if (this.held[layer].includes(expert)) this.hits++;
+        this.uses[layer][expert]++;
+        const others = this.held[layer].filter((held) => held !== expert);
+        this.held[layer] = [expert, ...others].slice(0, this.options.resident ?? Infinity);
+      }
+    }
+    return routing;
   }
 
   private async enter(signal: AbortSignal | undefined): Promise<() => void> {
@@ -244,7 +296,7 @@ export class FakeEngine implements EngineClient {
       await this.pass(signal);
       return request.inputs.map((input) => {
         const ids = typeof input === 'string' ? idsOf(input) : input;
-        const routing = request.routing && { routing: ids.map((id) => route(id)) };
+        const routing = request.routing && { routing: ids.map((id) => this.route(id)) };
         return { ...tell(ids), tokens: ids.length, ...routing };
       });
     } finally {
@@ -253,10 +305,10 @@ export class FakeEngine implements EngineClient {
   }
 }
 
-/** Experts of a token in the fake's layers. */
-export function route(id: number): number[][] {
+/** Experts of a token: near by for tokens near by, as far as ids go. */
+export function route(id: number, layers = 2, numExperts = 8): number[][] {
   return Array.from({ length: layers }, (_, layer) =>
-    Array.from({ length: topK }, (_, rank) => (id + layer + 3 * rank) % numExperts),
+    Array.from({ length: topK }, (_, rank) => (id * (1 + (layer % 3)) + layer + 3 * rank) % numExperts),
   );
 }
 

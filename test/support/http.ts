@@ -105,7 +105,7 @@ export async function until(
 ): Promise<void> {
   const latest = performance.now() + milliseconds;
   while (!(await condition())) {
-    if (performance.now() > latest) throw new Error(`not within ${milliseconds} ms: ${condition}`);
+    if (performance.now() > latest) throw new Error(`not within ${milliseconds} ms: ${String(condition)}`);
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
 }

@@ -4,13 +4,30 @@
  */
 import { serverSentEvent, eventStream } from '../event-stream.js';
 import { unavailable } from '../api-error.js';
+import { pageFiles } from '../live/page-files.js';
 import { getRoute, type Exchange, type Route } from '../route.js';
 import type { HttpSettings } from '../settings.js';
+
+/** What the page may do: run its own scripts and ask its own server. */
+const pagePolicy = {
+  'content-security-policy':
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+};
 
 /** Routes of the live page; none where it is off. */
 export function liveRoutes({ livePage }: HttpSettings): readonly Route[] {
   if (!livePage) return [];
   return [
+    ...pageFiles().map(({ path, mediaType, read }) =>
+      getRoute({
+        path,
+        summary: path === '/' ? 'The live page.' : 'A file of the live page.',
+        isPublic: true,
+        mediaType,
+        handle: async () =>
+          new Response(await read(), { headers: { 'content-type': mediaType, ...pagePolicy } }),
+      }),
+    ),
     getRoute({
       path: '/live/events',
       summary: 'Follows state, counters and the placement of experts as server-sent events.',

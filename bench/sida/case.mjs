@@ -173,8 +173,12 @@ export async function runCase({ folder, traces, task, mode, budget, limit, most,
       }
 
   let current = 0;
-  const expect = (text, layer) =>
-    text && paged.prefetch(layer, decides ? needs(text)[layer] : text.layers[layer][ahead], -layer);
+  // What is left of this text comes before all of the next one.
+  const expect = (index, layer) => {
+    const text = measured[index];
+    const soon = -(index * layers.length + layer);
+    if (text) paged.prefetch(layer, decides ? needs(text)[layer] : text.layers[layer][ahead], soon);
+  };
   const passes = await openSplitModel(model, weights, store, {
     routing: {
       topK: numExperts.map(() => 1),
@@ -192,10 +196,10 @@ export async function runCase({ folder, traces, task, mode, budget, limit, most,
     ...(ahead && {
       prefetcher: {
         begin: () => {
-          if (current === 0) for (const layer of layers.keys()) expect(measured[0], layer);
+          if (current === 0) for (const layer of layers.keys()) expect(0, layer);
         },
         // The hash thread is a text ahead: as soon as a layer has decided, the next text's experts may come.
-        decided: ({ layer }) => expect(measured[current + 1], layer),
+        decided: ({ layer }) => expect(current + 1, layer),
       },
     }),
   });

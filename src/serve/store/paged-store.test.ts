@@ -156,6 +156,34 @@ describe('announced', () => {
   });
 });
 
+test('what was announced and had no place is read as soon as there is one, before it is asked for', async () => {
+  const { store, cold } = held([6], 2);
+  store.announce(0, [0, 1, 2, 3]);
+  store.prefetch(0, [5]);
+  expect(cold.begun.map(({ expert }) => expert)).toEqual([0, 1]);
+  const finish = async (): Promise<void> => {
+    for (const read of cold.begun) read.finish();
+    await settle();
+  };
+  await finish();
+  for (const expected of [
+    [0, 1, 2],
+    [0, 1, 2, 3],
+    [0, 1, 2, 3],
+    [0, 1, 2, 3],
+  ].entries()) {
+    const [expert, begun] = expected;
+    const [lease] = await store.acquire(0, [expert]);
+    check(lease);
+    lease.release();
+    await settle();
+    expect(cold.begun.slice(0, 4).map((read) => read.expert)).toEqual(begun);
+    await finish();
+  }
+  // Only then what is merely expected.
+  expect(cold.begun.at(-1)!.expert).toBe(5);
+});
+
 describe('prefetch', () => {
   test('is a hit only when wholly read, and a late one otherwise', async () => {
     const { store, cold } = held([6], 4, { warmUp: 0 });

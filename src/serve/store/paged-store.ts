@@ -24,7 +24,7 @@ export interface PagedStoreOptions {
   readonly policy: CachePolicy;
   /**
    * Reads that run at once. A computation blocks the thread, so reads that are to go on beside it must have begun before;
-   * 8 when absent.
+   * and what is needed at once waits for those that have. As many as 64 MiB hold when absent, 4 to 32.
    */
   readonly readsAtOnce?: number;
   /** Accesses that the hit rate leaves out; as many as there are places when absent. */
@@ -69,6 +69,8 @@ export class PagedExpertStore implements ExpertStore {
   private readonly entries = new Map<ExpertId, Entry>();
   /** Announced and not yet acquired, and how often. */
   private readonly announced = new Map<ExpertId, number>();
+  /** Of those, what there was no place for yet. */
+  private readonly unplaced: ExpertId[] = [];
   private readonly requests: Request[] = [];
   /** Entries that somebody needs, before their read. */
   private readonly urgent: Entry[] = [];
@@ -85,7 +87,7 @@ export class PagedExpertStore implements ExpertStore {
   /** @throws RangeError if there is not one place, or an expert is larger than a place can be. */
   constructor(
     private readonly cold: ColdExperts,
-    { slots, policy, readsAtOnce = 8, warmUp = slots }: PagedStoreOptions,
+    { slots, policy, readsAtOnce = readsFor(cold.slotBytes), warmUp = slots }: PagedStoreOptions,
   ) {
     if (!(slots >= 1)) throw new RangeError(`a store needs room for at least one expert, not ${slots}`);
     this.layers = cold.layers;
@@ -136,6 +138,7 @@ export class PagedExpertStore implements ExpertStore {
       .filter((id) => !this.entries.has(id))
       .slice(0, this.free.length)
       .map((id) => this.place(id, this.free.pop()!));
+    this.urgent.push(...entries);
     this.pump();
     await Promise.all(entries.map(({ ready }) => ready));
   }
@@ -148,7 +151,8 @@ export class PagedExpertStore implements ExpertStore {
     for (const id of ids) {
       if (this.entries.has(id)) continue;
       const slot = this.takeSlot((entry) => !this.announced.has(entry.id));
-      if (slot) this.place(id, slot);
+      if (slot) this.urgent.push(this.place(id, slot));
+      else this.unplaced.push(id);
     }
     this.pump();
     return hits;
@@ -235,7 +239,9 @@ export class PagedExpertStore implements ExpertStore {
       }
       for (const id of missing) {
         const slot = this.takeSlot((entry) => !this.announced.has(entry.id)) ?? this.takeSlot(() => true);
-        this.place(id, slot!).pins++;
+        const entry = this.place(id, slot!);
+        entry.pins++;
+        this.urgent.push(entry);
       }
       request.admit(request.ids.map((id) => this.entries.get(id)!));
     }
@@ -299,7 +305,7 @@ export class PagedExpertStore implements ExpertStore {
     return slot;
   }
 
-  /** Gives an expert a place and has it read as soon as may be. */
+  /** Gives an expert a place; it must be read yet. */
   private place(id: ExpertId, slot: Slot, isAhead = false): Entry {
     let settle!: Entry['settle'];
     const ready = new Promise<void>((resolve, reject) => {
@@ -322,14 +328,13 @@ export class PagedExpertStore implements ExpertStore {
     this.entries.set(id, entry);
     this.expectations.taken(id);
     this.policy.loaded(id);
-    if (!isAhead) this.urgent.push(entry);
     return entry;
   }
 
-  /** Starts reads as far as there is room: those that are needed, then those that are expected. */
+  /** Starts reads as far as there is room: those that are waited for, that are announced, that are expected. */
   private pump(): void {
     while (this.running.size < this.readsAtOnce && !this.closed) {
-      const entry = this.urgent.shift() ?? this.placeExpected();
+      const entry = this.urgent.shift() ?? this.placeAnnounced() ?? this.placeExpected();
       if (!entry) return;
       const reading = this.read(entry).finally(() => {
         this.running.delete(reading);
@@ -337,6 +342,20 @@ export class PagedExpertStore implements ExpertStore {
       });
       this.running.add(reading);
     }
+  }
+
+  /** The next announced expert that had no place, if something that nobody announced may give way for it. */
+  private placeAnnounced(): Entry | undefined {
+    for (let id = this.unplaced[0]; this.unplaced.length > 0; id = this.unplaced[0]) {
+      if (this.announced.has(id) && !this.entries.has(id)) {
+        const slot = this.takeSlot((entry) => !this.announced.has(entry.id));
+        if (!slot) return undefined;
+        this.unplaced.shift();
+        return this.place(id, slot);
+      }
+      this.unplaced.shift();
+    }
+    return undefined;
   }
 
   /** The most urgent expectation, if something may give way for it. */
@@ -394,6 +413,11 @@ export class PagedExpertStore implements ExpertStore {
   private emit(event: ExpertStoreEvent): void {
     for (const listener of this.listeners) listener(event);
   }
+}
+
+/** Reads that keep a disk busy while a computation blocks the thread, without keeping what is urgent waiting. */
+function readsFor(slotBytes: number): number {
+  return Math.min(32, Math.max(4, Math.floor((64 << 20) / slotBytes)));
 }
 
 /** Whether nobody uses an expert and no read writes into its place. */

@@ -4,10 +4,11 @@
  * the weights of a token are read at, and the same weights in transformers (float32) and llama.cpp (Q4_0, Q8_0).
  *
  *   node bench/decode.mjs [--what fp32,int8,int4] [--layers 2] [--tokens 48] [--threads 2] [--folder PATH]
- *                         [--python PATH] [--llama PATH] [--json]
+ *                         [--python PATH] [--llama PATH] [--no-spin] [--json]
  *
  * --python  a Python with bench/peers/decode/requirements.txt: runs transformers, and writes the GGUF file
  * --llama   a folder where `npm install --ignore-scripts node-llama-cpp` was run
+ * --no-spin threads sleep instead of spinning while they wait for each other during a run (on a busy machine)
  * --folder  where the checkpoint is kept (3.5 GB for 2 layers); it is made if it is not there
  *
  * Every contestant is a process of its own, one after another, with 2 layers and both peers about 3 minutes on a quiet
@@ -49,7 +50,7 @@ async function decode(what) {
   const floats = await serve.openColdExperts(checkpoint, serve.expertBanks(options, true));
   const bits = Number(what.slice(3));
   const rounding = { bits, mode: 'symmetric' };
-  const runtime = { threads };
+  const runtime = { threads, spinWhileRunning: !process.argv.includes('--no-spin') };
   const cold =
     what === 'fp32'
       ? floats
@@ -63,7 +64,7 @@ async function decode(what) {
   const own = serve.expertParameters(store);
   const weights = new Map();
   for (const name of names) if (!own.has(name)) weights.set(name, await checkpoint.readParameter(name));
-  const dense = what === 'fp32' ? undefined : serve.roundDense(model, weights, rounding);
+  const dense = what === 'fp32' ? undefined : rounding;
   const passes = await serve.openSplitModel(model, weights, store, { runtime, ...(dense && { dense }) });
   const generator = new Generator(new CachedWriter(model, passes));
   const settings = { maxTokens: tokens + 1, temperature: 0, topK: 0, topP: 1, seed: 1 };
@@ -131,6 +132,7 @@ if (!existsSync(folder)) say(`making ${folder}`);
 await makeModel(folder, layers);
 
 const common = ['--tokens', String(tokens), '--threads', String(threads)];
+const noSpin = process.argv.includes('--no-spin') ? ['--no-spin'] : [];
 const rates = [await measureReadRate({ threads })];
 const results = {};
 const { experts, dense } = activeWeights(layers);
@@ -146,6 +148,7 @@ for (const what of argument('what', 'fp32,int8,int4').split(',')) {
     '--folder',
     folder,
     ...common,
+    ...noSpin,
   ]);
   const result = { activeBytes: bytesPerWeight[what] * (experts + dense), ours };
   if (what === 'fp32' && python) {

@@ -38,6 +38,8 @@ export interface PassStart {
   readonly name: string;
   /** What it is fed, by name: `tokens`, `source` … */
   readonly feeds: Buffers;
+  /** Shapes of all feeds that the pass may have, by name. */
+  readonly shapes: Readonly<Record<string, readonly number[]>>;
 }
 
 /** Tells a store what to read ahead. It only loads: what is computed does not change. */

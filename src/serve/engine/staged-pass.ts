@@ -3,7 +3,14 @@
  * @module
  */
 import type { Pass } from '../../decode/index.js';
-import { sizeOf, splitStages, type Cut, type Tensor } from '../../graph/index.js';
+import {
+  inputName,
+  sizeOf,
+  splitStages,
+  topologicalOrder,
+  type Cut,
+  type Tensor,
+} from '../../graph/index.js';
 import {
   allocate,
   compile,
@@ -70,6 +77,7 @@ export class StagedPass implements Pass {
     private readonly stages: readonly CompiledStage[],
     private readonly junctions: readonly Junction[],
     private readonly feedNames: ReadonlySet<string>,
+    private readonly shapes: PassStart['shapes'],
   ) {}
 
   /** Compiles the stages and joins them by their buffers. */
@@ -115,7 +123,12 @@ export class StagedPass implements Pass {
       for (const feed of feeds) if (!given.has(feed)) feedNames.add(feed);
       compiled.push({ program, feeds, outputs: Object.keys(stage.outputs) });
     }
-    return new StagedPass(parts, compiled, junctions, feedNames);
+    const shapes = shapesOf([
+      ...Object.values(outputs),
+      ...cuts.flatMap(({ needs }) => Object.values(needs)),
+    ]);
+    const fed = Object.fromEntries([...shapes].filter(([name]) => feedNames.has(name)));
+    return new StagedPass(parts, compiled, junctions, feedNames, fed);
   }
 
   async run(feeds: Buffers): Promise<Results> {
@@ -138,7 +151,7 @@ export class StagedPass implements Pass {
 
   private async runStages(feeds: Buffers): Promise<Results> {
     const { name, count, prefetcher } = this.parts;
-    const start: PassStart = { pass: count(), name, feeds };
+    const start: PassStart = { pass: count(), name, feeds, shapes: this.shapes };
     const all = { ...feeds, ...(await this.suppliedFeeds(start)) };
     await prefetcher?.begin?.(start);
     const results: Record<string, TensorData> = {};
@@ -184,4 +197,15 @@ export class StagedPass implements Pass {
     });
     return supplied;
   }
+}
+
+/** Shapes of all inputs that tensors depend on, by name. */
+function shapesOf(tensors: readonly Tensor[]): Map<string, readonly number[]> {
+  const leaves = topologicalOrder(tensors).flatMap(({ outputs }) => outputs);
+  return new Map(
+    leaves.flatMap((leaf) => {
+      const name = inputName(leaf);
+      return name === undefined ? [] : [[name, leaf.shape as number[]] as const];
+    }),
+  );
 }

@@ -17,6 +17,14 @@ export {
   type ParameterSource,
 } from './fingerprint.js';
 export {
+  hashTable,
+  TablesNow,
+  type HashTable,
+  type LayerTable,
+  type TablePredictor,
+  type TableSource,
+} from './hash-table.js';
+export {
   predictorLoss,
   predictorLossSchema,
   type PredictorLossOptions,
@@ -24,12 +32,21 @@ export {
 } from './losses.js';
 export { RoutingPredictor } from './network.js';
 export { predictorSchema, type PredictedLayer, type PredictorOptions } from './options.js';
+export { openPredictorFor, type OpenedPredictor } from './open-predictor.js';
 export { loadPredictor, savePredictor, type LoadedPredictor } from './predictor-folder.js';
 export { PredictorProgram, type LayerPrediction, type PredictorProgramOptions } from './predictor-program.js';
+export { PredictorProcess, type PredictorProcessOptions } from './predictor-process.js';
 export type { PredictorStep } from './predictor-trainer.js';
 export type { RecordedDecisions, RecordedLayer, RecordingManifest } from './recording-format.js';
 export { RoutingRecording } from './recording.js';
+export {
+  LookAheadPrefetch,
+  PredictedPrefetch,
+  PredictedRouting,
+  type PredictedRoutingOptions,
+} from './routing-modes.js';
 export { recordRouting, type RecordingOptions } from './routing-recorder.js';
 export { sparsemax, type SparsemaxForm } from './sparsemax.js';
+export { TABLES_AHEAD, TablesAhead, type PipelineStats } from './tables-ahead.js';
 export { predictorTrainSchema, type PredictorTrainOptions } from './train-options.js';
 export { trainPredictor, type TrainPredictorOptions } from './train-predictor.js';

@@ -42,6 +42,7 @@ export class PredictorProgram {
   private readonly programs: PerBucket<Program>;
   private readonly widths: readonly number[];
   private readonly batchSize: number;
+  private running: Promise<unknown> = Promise.resolve();
 
   /**
    * Programs are compiled when a length first needs them.
@@ -85,11 +86,17 @@ export class PredictorProgram {
   }
 
   /**
-   * Predicts whole texts.
+   * Predicts whole texts. Calls run one after another.
    * @param rows token ids of each
    * @throws RangeError for an empty text or one that is too long.
    */
-  async predict(rows: readonly Int32Array[]): Promise<readonly LayerPrediction[]> {
+  predict(rows: readonly Int32Array[]): Promise<readonly LayerPrediction[]> {
+    const run = this.running.then(() => this.predictNow(rows));
+    this.running = run.catch(() => undefined);
+    return run;
+  }
+
+  private async predictNow(rows: readonly Int32Array[]): Promise<readonly LayerPrediction[]> {
     const { contextLength } = this.options;
     const starts: number[] = [];
     let positions = 0;

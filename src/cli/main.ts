@@ -6,6 +6,7 @@
 import { Command, CommanderError } from 'commander';
 import { env } from 'onnxruntime-node';
 import { versions } from '../recipes/index.js';
+import { benchCommand } from './bench.js';
 import { compareCommand } from './compare.js';
 import { compressCommand } from './compress.js';
 import { dataCommand } from './data.js';
@@ -52,6 +53,7 @@ for (const command of [
   compressCommand(),
   diffCommand(),
   dataCommand(),
+  benchCommand(),
 ]) {
   program.addCommand(command.exitOverride().showHelpAfterError('(add --help for options and examples)'));
 }

@@ -48,6 +48,7 @@ export type {
 export * from './predictor/index.js';
 export * from './store/index.js';
 export * from './http/index.js';
+export * from './load/index.js';
 export { dequantise, quantise, type MatrixLayout, type QuantiseOptions } from './quantised/blocks.js';
 export { QuantisedExperts, type QuantisedSource } from './quantised/quantised-experts.js';
 export { openRoundedExperts, storeRoundedExperts } from './quantised/stored-experts.js';

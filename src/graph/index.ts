@@ -7,6 +7,7 @@ export type { Lowering, OnnxAttribute, OnnxConstant, OnnxGraph, OnnxNode, Operat
 export * from './leaf.js';
 export * from './traverse.js';
 export * from './simplify.js';
+export { rewrite, type Replacement } from './rewrite.js';
 export { splitStages, type Cut, type Stage } from './stages.js';
 export {
   customGradient,

@@ -34,7 +34,10 @@ export class Program<Names extends string = string> {
     private readonly feeds: ReadonlyMap<string, Port>,
     private readonly fetches: ReadonlyMap<string, Port>,
     private readonly graph: OnnxGraph,
+    /** Programs over this session that have not been released. */
+    private readonly holders: Set<object> = new Set(),
   ) {
+    holders.add(this);
     this.missing = new Set(feeds.keys());
     for (const [name, port] of fetches) {
       if (port.tensor.shape.every((dim) => typeof dim === 'number')) {
@@ -61,6 +64,23 @@ export class Program<Names extends string = string> {
     const byName = (ports: readonly Port[]): Map<string, Port> =>
       new Map(ports.map((port) => [port.name, port]));
     return new Program<Names>(session, byName(feeds), byName(fetches), graph);
+  }
+
+  /**
+   * Another program over the same session, with buffers of its own and nothing bound to its feeds.
+   * @param feeds what it calls the feeds, by their names here; likewise `outputs`.
+   */
+  share<Others extends string>(
+    feeds: Readonly<Record<string, string>>,
+    outputs: Readonly<Record<Names, Others>>,
+  ): Program<Others> {
+    const renamed = (
+      ports: ReadonlyMap<string, Port>,
+      names: Readonly<Record<string, string>>,
+    ): Map<string, Port> =>
+      new Map([...ports].map(([name, port]) => [names[name], { ...port, name: names[name] }]));
+    const [own, made] = [renamed(this.feeds, feeds), renamed(this.fetches, outputs)];
+    return new Program<Others>(this.session, own, made, this.graph, this.holders);
   }
 
   /** The ONNX model, for any ONNX Runtime. */
@@ -132,9 +152,13 @@ export class Program<Names extends string = string> {
     return this.results as Results<Names>;
   }
 
-  /** Frees the session. Long-lived processes should open few sessions: ONNX Runtime keeps some memory of each. */
+  /**
+   * Frees the session, once all programs over it are released. Long-lived processes should open few sessions: ONNX Runtime
+   * keeps some memory of each.
+   */
   async release(): Promise<void> {
-    await this.session.release();
+    this.holders.delete(this);
+    if (this.holders.size === 0) await this.session.release();
   }
 
   /** ONNX Runtime would stretch a size of 1 silently. */

@@ -54,3 +54,9 @@ export { QuantisedExperts, type QuantisedSource } from './quantised/quantised-ex
 export { openRoundedExperts, storeRoundedExperts } from './quantised/stored-experts.js';
 export { RoundedExperts, type RoundingOptions } from './quantised/rounded-experts.js';
 export { expertParameters, openSplitModel, type SplitModelOptions } from './engine/split-model.js';
+export {
+  loadServedModel,
+  type LoadServedModelOptions,
+  type OpenedStore,
+  type ServedModel,
+} from './engine/load-served-model.js';

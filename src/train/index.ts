@@ -23,6 +23,7 @@ export {
   loadModel,
   loadTextModel,
   namedTensors,
+  openTokenizer,
   saveModelConfig,
   saveModelWeights,
   type LoadedLanguageModel,

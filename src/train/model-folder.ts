@@ -188,8 +188,14 @@ async function loadFromRun(path: string, folder: string, change?: ConfigChange):
   return { model, tokenizer, weights, source: `${path} at step ${step}`, warnings };
 }
 
-/** The tokenizer beside a model, where there is one. */
-function openTokenizer(file: string | undefined, { options: { vocabSize } }: Model): Tokenizer | undefined {
+/**
+ * The tokenizer beside a model, where there is one.
+ * @throws ModelFolderError if the model has no room for its tokens.
+ */
+export function openTokenizer(
+  file: string | undefined,
+  { options: { vocabSize } }: Model,
+): Tokenizer | undefined {
   if (file === undefined || !existsSync(file)) return undefined;
   const tokenizer = loadTokenizer(file);
   // A model may have room for more tokens than its tokenizer knows, as tables padded to a round size do.

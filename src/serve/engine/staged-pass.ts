@@ -11,17 +11,11 @@ import {
   type Cut,
   type Tensor,
 } from '../../graph/index.js';
-import {
-  allocate,
-  compile,
-  type Buffers,
-  type Program,
-  type Results,
-  type RuntimeOptions,
-  type TensorData,
-} from '../../runtime/index.js';
+import { allocate, type Buffers, type Program, type Results, type TensorData } from '../../runtime/index.js';
 import type { ExpertRunner } from './expert-runner.js';
 import type { PassStart, Prefetcher, RoutingDecision, RoutingObserver, RoutingSource } from './hooks.js';
+import type { SharedPrograms } from './shared-programs.js';
+import { weightsFirst } from './weights-first.js';
 
 /** A cut at a router. */
 export interface RoutedCut extends Cut {
@@ -41,7 +35,8 @@ export interface StagedPassParts {
   readonly cuts: readonly RoutedCut[];
   readonly weights: ReadonlyMap<string, Float32Array>;
   readonly runner: ExpertRunner;
-  readonly runtime?: RuntimeOptions;
+  /** Where stages are compiled. */
+  readonly programs: SharedPrograms;
   readonly observer?: RoutingObserver | undefined;
   readonly prefetcher?: Prefetcher | undefined;
   readonly routing?: RoutingSource | undefined;
@@ -82,8 +77,9 @@ export class StagedPass implements Pass {
 
   /** Compiles the stages and joins them by their buffers. */
   static async open(parts: StagedPassParts): Promise<StagedPass> {
-    const { outputs, cuts, weights, runtime } = parts;
-    const stages = splitStages(outputs, cuts, (feed) => weights.has(feed));
+    const { outputs, cuts, weights, programs } = parts;
+    const isWeight = (feed: string): boolean => weights.has(feed);
+    const stages = splitStages(outputs, cuts, isWeight);
     const joints = new Map<string, TensorData>();
     const buffer = (name: string, { dtype, shape }: Tensor): TensorData => {
       const made = joints.get(name) ?? allocate(dtype, sizeOf(shape));
@@ -113,10 +109,8 @@ export class StagedPass implements Pass {
         ([name, tensor]) => [`${index}.${name}`, tensor] as const,
       );
       const crossing = Object.entries(stage.crossing);
-      const program = await compile(
-        { ...stage.outputs, ...Object.fromEntries([...needs, ...crossing]) },
-        runtime,
-      );
+      const made = { ...stage.outputs, ...Object.fromEntries([...needs, ...crossing]) };
+      const program = await programs.open(weightsFirst(made, isWeight));
       program.bindKnown(weights).bindKnown(joints);
       for (const [name, tensor] of [...needs, ...crossing]) program.bindOutput(name, buffer(name, tensor));
       const feeds = program.feedNames.filter((name) => !weights.has(name) && !joints.has(name));

@@ -1,55 +1,14 @@
 import { afterAll, describe, expect, test } from 'vitest';
-import { buildModel, KeptExperts, type BuiltModel } from '../../../test/support/kept-experts.js';
-import {
-  CachedWriter,
-  Generator,
-  Programs,
-  type GenerationOptions,
-  type Passes,
-} from '../../decode/index.js';
+import { buildModel, type BuiltModel } from '../../../test/support/kept-experts.js';
+import { SplitModels } from '../../../test/support/split-models.js';
+import { CachedWriter, Generator, type GenerationOptions, type Passes } from '../../decode/index.js';
 import type { LanguageModel } from '../../models/index.js';
-import { createPolicy, policyNames, type PolicyName } from '../store/policies/index.js';
-import { PagedExpertStore } from '../store/paged-store.js';
 import type { RoutedStep } from '../store/cache-policy.js';
+import { policyNames } from '../store/policies/index.js';
 import type { RoutingDecision } from './hooks.js';
-import { openSplitModel, type SplitModelOptions } from './split-model.js';
 
-const released: (() => Promise<void>)[] = [];
-afterAll(async () => {
-  for (const release of released) await release();
-});
-
-interface Served {
-  readonly passes: Passes;
-  readonly store: PagedExpertStore;
-}
-
-/** All experts in memory where no number of places is given. */
-async function serve(
-  built: BuiltModel,
-  {
-    slots = Infinity,
-    policy = 'lru',
-    trace = [],
-    ...hooks
-  }: SplitModelOptions & { slots?: number; policy?: PolicyName; trace?: readonly RoutedStep[] } = {},
-): Promise<Served> {
-  const cold = new KeptExperts(built);
-  const numExperts = cold.layers.map((layer) => layer.numExperts);
-  const store = new PagedExpertStore(cold, { slots, policy: createPolicy(policy, { numExperts, trace }) });
-  const passes = await openSplitModel(built.model, built.weights, store, hooks);
-  released.push(
-    () => passes.release(),
-    () => store.close(),
-  );
-  return { passes, store };
-}
-
-function whole({ weights }: BuiltModel): Passes {
-  const passes = new Programs(weights);
-  released.push(() => passes.release());
-  return passes;
-}
+const models = new SplitModels();
+afterAll(() => models.close());
 
 const decoder = {
   hiddenSize: 16,
@@ -60,7 +19,7 @@ const decoder = {
   positions: 'rotary',
   initialization: { scale: 4, embedding: 0.5 },
 };
-const models = {
+const layers = {
   'softmax top-2 of 6': { every: 1, numExperts: 6, topK: 2, router: { kind: 'softmax' } },
   'Switch, every second block': { every: 2, numExperts: 8, topK: 1, dispatch: { kind: 'capacity' } },
 };
@@ -77,12 +36,12 @@ async function scoresOf({ model }: BuiltModel, passes: Passes): Promise<number[]
   return all;
 }
 
-describe.each(Object.entries(models))('%s', (_, sparse) => {
+describe.each(Object.entries(layers))('%s', (_, sparse) => {
   const built = buildModel({ ...decoder, sparse });
 
   test('prefill and decode agree with the whole model', async () => {
-    const expected = await scoresOf(built, whole(built));
-    const { passes, store } = await serve(built);
+    const expected = await scoresOf(built, models.whole(built));
+    const { passes, store } = await models.serve(built);
     const scores = await scoresOf(built, passes);
     expected.forEach((row, at) => row.forEach((score, id) => expect(scores[at][id]).toBeCloseTo(score, 4)));
     expect(store.stats.evictions).toBe(0);
@@ -98,8 +57,8 @@ describe.each(Object.entries(models))('%s', (_, sparse) => {
       }
       return all;
     };
-    const { passes } = await serve(built);
-    const { passes: few } = await serve(built, { slots: 1 });
+    const { passes } = await models.serve(built);
+    const { passes: few } = await models.serve(built, { slots: 1 });
     expect(await write(passes)).toEqual(await write(few));
   });
 
@@ -108,12 +67,12 @@ describe.each(Object.entries(models))('%s', (_, sparse) => {
     const observer = {
       observe: ({ layer, distinct }: RoutingDecision) => void trace.push({ layer, experts: distinct }),
     };
-    const { passes, store } = await serve(built, { observer });
+    const { passes, store } = await models.serve(built, { observer });
     const resident = await scoresOf(built, passes);
     const total = store.maxPinned;
     for (const policy of policyNames) {
       for (const slots of [1, Math.floor(total / 2)]) {
-        const few = await serve(built, { slots, policy, trace });
+        const few = await models.serve(built, { slots, policy, trace });
         expect(await scoresOf(built, few.passes), `${policy}, ${slots} places`).toEqual(resident);
         expect(few.store.stats.pinned).toBe(0);
         if (slots === 1) expect(few.store.stats.evictions).toBeGreaterThan(10);
@@ -124,10 +83,10 @@ describe.each(Object.entries(models))('%s', (_, sparse) => {
 });
 
 test('a generator writes the same text over a store', async () => {
-  const built = buildModel({ ...decoder, sparse: models['softmax top-2 of 6'] });
+  const built = buildModel({ ...decoder, sparse: layers['softmax top-2 of 6'] });
   const model = built.model as LanguageModel;
   const options: GenerationOptions = { maxTokens: 12, temperature: 1, topK: 0, topP: 1, seed: 1 };
-  const expected = await (await Generator.create(model, whole(built))).complete(prompts, options);
-  const { passes } = await serve(built, { slots: 2 });
+  const expected = await (await Generator.create(model, models.whole(built))).complete(prompts, options);
+  const { passes } = await models.serve(built, { slots: 2 });
   expect(await (await Generator.create(model, passes)).complete(prompts, options)).toEqual(expected);
 });

@@ -14,6 +14,7 @@ import type { RuntimeOptions } from '../../runtime/index.js';
 import type { ExpertRunner, SizedLayer } from './expert-runner.js';
 import type { Prefetcher, RoutingObserver, RoutingSource } from './hooks.js';
 import { lookAhead } from './look-ahead.js';
+import { SharedPrograms } from './shared-programs.js';
 import { StagedPass, type RoutedCut } from './staged-pass.js';
 
 /** What {@link StagedPasses} are made of. */
@@ -39,9 +40,11 @@ export interface StagedPassesParts {
 export class StagedPasses implements Passes {
   private readonly opened = new Map<string, Promise<StagedPass>>();
   private readonly indices: ReadonlyMap<object, number>;
+  private readonly programs: SharedPrograms;
   private passes = 0;
 
   constructor(private readonly parts: StagedPassesParts) {
+    this.programs = new SharedPrograms(parts.runtime);
     this.indices = new Map(parts.layers.map(({ bank }, index) => [bank, index]));
   }
 
@@ -58,6 +61,7 @@ export class StagedPasses implements Passes {
     const passes = await Promise.all(this.opened.values());
     this.opened.clear();
     for (const pass of passes) await pass.release();
+    await this.programs.release();
     await this.parts.runner.release();
   }
 
@@ -78,7 +82,8 @@ export class StagedPasses implements Passes {
         ...(supplied && { route: (request) => this.supply(request, supplied) }),
       },
     });
-    return StagedPass.open({ name, outputs, cuts, ...this.parts, count: () => this.passes++ });
+    const { programs } = this;
+    return StagedPass.open({ name, outputs, cuts, programs, ...this.parts, count: () => this.passes++ });
   }
 
   private cut(request: ExpertRequest): RoutedCut {

@@ -73,9 +73,7 @@ test('training that was broken off ends with the same bits', async () => {
     }),
   ).rejects.toThrow('aborted');
   expect(last).toBe(10);
-  await expect(trainPredictor({ ...broken, network: { hiddenSize: 8, recurrentLayers: 1 } })).rejects.toThrow(
-    'another training',
-  );
+  await expect(trainPredictor({ ...broken, network: { hiddenSize: 8, recurrentLayers: 1 } })).rejects.toThrow('another training');
   const resumed = await trainPredictor(broken);
   for (const [name, values] of whole.weights) expect(resumed.weights.get(name)).toEqual(values);
   await expect(trainPredictor(broken)).rejects.toThrow('there is a finished predictor');

@@ -36,7 +36,7 @@ export interface SaveTensorsOptions {
   readonly maxShardBytes?: number;
   /**
    * Tensors that are read together, such as those of one expert: each group lies in one piece that begins on a multiple of
-   * {@link PACK_ALIGNMENT}, in files of their own after the others.
+   * 4,096 bytes, in files of their own after the others.
    */
   readonly groups?: readonly (readonly PlannedTensor[])[];
   /** Free text for every file, by default `{ format: 'pt' }`, which `transformers` asks for. */

@@ -3,13 +3,14 @@
  * @module
  */
 import { readFileSync } from 'node:fs';
-import { Command } from 'commander';
+import { Command, Option } from 'commander';
 import type { GenerationOptions } from '../decode/index.js';
 import { devices } from '../runtime/index.js';
+import { formatBytes, policyNames, type ExpertStoreStats, type PolicyName } from '../serve/index.js';
 import type { ExpertForm } from '../train/index.js';
 import { Conversation, converse } from './chat.js';
 import { openWriter, type OpenWriter } from './open-writer.js';
-import { collect, expertsOption, numberIn } from './options.js';
+import { bytesOption, collect, expertsOption, numberIn } from './options.js';
 
 interface GenerateFlags {
   readonly prompt: string;
@@ -29,6 +30,9 @@ interface GenerateFlags {
   readonly system?: string;
   readonly logProbabilities?: boolean;
   readonly device: (typeof devices)[number];
+  readonly memoryBudget?: number;
+  readonly policy?: PolicyName;
+  readonly mode?: 'none' | 'prefetch';
   readonly set?: string[];
   readonly experts?: ExpertForm;
   readonly json?: boolean;
@@ -96,6 +100,18 @@ export function generateCommand(): Command {
       'route otherwise than in training, such as model.sparse.router.stats=prefix; can be given again',
       collect,
     )
+    .option(
+      '--memory-budget <size>',
+      'for weights, such as 2GB: experts are read when they are needed (default: all are in memory)',
+      bytesOption,
+    )
+    .addOption(new Option('--policy <name>', 'under a budget: which expert gives way').choices(policyNames))
+    .addOption(
+      new Option(
+        '--mode <mode>',
+        "under a budget: read experts when a router has chosen them, or ahead as well, by what the next layer's router makes of this layer's state (the default)",
+      ).choices(['none', 'prefetch']),
+    )
     .addOption(expertsOption())
     .option('--json', 'print one JSON object: prompt, text, tokens, reason')
     .addHelpText(
@@ -104,6 +120,7 @@ export function generateCommand(): Command {
 Examples:
   switchyard generate runs/demo/switch --prompt "Il y a " --tokens 80
   switchyard generate runs/shakespeare-switch --prompt "ROMEO:" --temperature 0.7 --top-k 40 --stop "JULIET:"
+  switchyard generate OLMoE-1B-7B --memory-budget 8GB --prompt "Once upon a time"
   switchyard generate models/t5 --prompt "translate English to German: Good morning." --beams 4
   switchyard generate models/my-chat-model --chat --system "Answer in one sentence." --min-p 0.05
   switchyard generate runs/demo/switch --prompts questions.txt --temperature 0 > answers.jsonl`,
@@ -113,8 +130,9 @@ Examples:
       const writer = await openWriter(path, flags);
       try {
         await run(writer, flags, command.getOptionValueSource('prompt') === 'cli');
+        tellStore(writer.storeStats());
       } finally {
-        await writer.generator.release();
+        await writer.close();
       }
     });
 }
@@ -138,6 +156,8 @@ function checkFlags(flags: GenerateFlags, given: (name: keyof GenerateFlags) => 
   const needs = [
     ['lengthPenalty', 'beams'],
     ['system', 'chat'],
+    ['policy', 'memoryBudget'],
+    ['mode', 'memoryBudget'],
   ] as const;
   for (const [one, other] of needs) {
     if (given(one) && !given(other)) throw new Error(`${flag(one)} is for ${flag(other)}`);
@@ -145,6 +165,17 @@ function checkFlags(flags: GenerateFlags, given: (name: keyof GenerateFlags) => 
   if (flags.stop?.includes('')) throw new Error('--stop is empty: every text would end at once');
   if (flags.logProbabilities && !flags.json && flags.prompts === undefined)
     throw new Error('--log-probabilities are printed with --json');
+}
+
+/** Says on stderr what a budget has cost. */
+function tellStore(stats: ExpertStoreStats | undefined): void {
+  if (!stats) return;
+  const { accesses, hits, bytesRead, stallMilliseconds, slots } = stats;
+  const share = accesses === 0 ? 100 : (100 * hits) / accesses;
+  process.stderr.write(
+    `experts: ${share.toFixed(1)} % of ${accesses} accesses found them in memory, which has ${slots} places; ` +
+      `${formatBytes(bytesRead)} read, ${(stallMilliseconds / 1000).toFixed(2)} s waited\n`,
+  );
 }
 
 function flag(name: string): string {

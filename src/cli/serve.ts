@@ -2,7 +2,7 @@
  * `switchyard serve`
  * @module
  */
-import { Command } from 'commander';
+import { Command, Option } from 'commander';
 import {
   API_KEYS_VARIABLE,
   ChildEngine,
@@ -10,10 +10,14 @@ import {
   defaultLimits,
   formatBytes,
   HttpServer,
+  policyNames,
   readApiKeys,
+  servingModes,
   type ModelInfo,
+  type PolicyName,
 } from '../serve/index.js';
-import { bytesOption, collect, numberIn } from './options.js';
+import type { ExpertForm } from '../train/index.js';
+import { bytesOption, collect, expertsOption, numberIn } from './options.js';
 
 interface ServeFlags {
   readonly name?: string;
@@ -29,7 +33,13 @@ interface ServeFlags {
   readonly queue: number;
   readonly timeLimit: number;
   readonly grace: number;
-  readonly cacheMemory: number;
+  readonly memoryBudget?: number;
+  readonly policy?: PolicyName;
+  readonly mode?: (typeof servingModes)[number];
+  readonly predictor?: string;
+  readonly expertBits?: '4' | '8';
+  readonly experts?: ExpertForm;
+  readonly cacheMemory?: number;
   readonly threads?: number;
   readonly log: boolean;
 }
@@ -37,11 +47,29 @@ interface ServeFlags {
 /** Answers requests over HTTP, as OpenAI's API does. */
 export function serveCommand(): Command {
   const { host, port } = defaultHttpSettings;
-  const { slots, queueLimit, timeLimitMilliseconds, cacheBytes } = defaultLimits;
+  const { slots, queueLimit, timeLimitMilliseconds } = defaultLimits;
   return new Command('serve')
     .description("answer requests over HTTP with OpenAI's API, many at once")
     .argument('<model>', 'a run folder or model folder')
     .option('--name <name>', "the model's name in requests (default: the folder's)")
+    .option(
+      '--memory-budget <size>',
+      'for everything, such as 2GB (default: all experts are in memory)',
+      bytesOption,
+    )
+    .addOption(new Option('--policy <name>', 'which expert gives way').choices(policyNames).default('lru'))
+    .addOption(
+      new Option(
+        '--mode <mode>',
+        'read experts when they are chosen (none), ahead as well (prefetch, the default under a budget), or let predictions choose them (sida)',
+      ).choices(servingModes),
+    )
+    .option(
+      '--predictor <folder>',
+      'of `switchyard predictor train`; prefetch looks ahead with the routers without',
+    )
+    .addOption(expertsOption())
+    .addOption(new Option('--expert-bits <bits>', 'round experts as they arrive').choices(['4', '8']))
     .option('--host <address>', 'address to listen on', host)
     .option('--port <number>', 'port to listen on; 0 takes one that is free', numberIn(0, 65_535, true), port)
     .option('--keys <file>', `API keys, one a line; also from the environment variable ${API_KEYS_VARIABLE}`)
@@ -79,7 +107,7 @@ The first SIGTERM or Ctrl-C finishes the requests at work, the second ends at on
 
 Examples:
   switchyard serve runs/demo/switch
-  switchyard serve OLMoE-1B-7B --port 9000 --slots 4
+  switchyard serve OLMoE-1B-7B --memory-budget 8GB --port 9000 --slots 4
   ${API_KEYS_VARIABLE}=… switchyard serve models/chat --host 0.0.0.0 --host-name ai.example.org
   curl http://127.0.0.1:8080/v1/completions -H 'Content-Type: application/json' -d '{"prompt": "Once", "max_tokens": 20}'`,
     )
@@ -89,15 +117,18 @@ Examples:
 async function serve(path: string, flags: ServeFlags): Promise<void> {
   const say = (line: string): void => void process.stderr.write(`${line}\n`);
   const apiKeys = readApiKeys(flags.keys);
-  const { slots, threads, name } = flags;
+  const { slots, name, threads, memoryBudget, policy, mode, predictor, experts, expertBits } = flags;
   const engine = await ChildEngine.start(
-    { path, ...(name !== undefined && { name }), ...(threads !== undefined && { threads }) },
+    {
+      ...{ path, name, threads, memoryBudget, policy, mode, predictor, experts },
+      expertBits: expertBits && (Number(expertBits) as 4 | 8),
+    },
     {
       limits: {
         slots,
         queueLimit: flags.queue,
         timeLimitMilliseconds: 1000 * flags.timeLimit,
-        cacheBytes: flags.cacheMemory,
+        ...(flags.cacheMemory !== undefined && { cacheBytes: flags.cacheMemory }),
       },
       onLog: say,
     },

@@ -18,3 +18,10 @@ test('nothing is ranked as nothing, and NaN is refused by its id', () => {
   expect(rank(new Float32Array(0))).toHaveLength(0);
   expect(() => rank(Float32Array.of(1, NaN))).toThrow('the score of token 1 is not a number');
 });
+
+test('the first ones of many are those of all', () => {
+  const scores = Float32Array.from({ length: 5000 }, (_, i) => Math.round(20 * Math.sin(i * 7.3)) / 4);
+  const all = rank(scores);
+  for (const count of [1, 2, 17, 256, 625, 626, 5000, 6000])
+    expect(rank(scores, count)).toEqual(all.subarray(0, count));
+});

@@ -16,6 +16,9 @@ export interface SamplingOptions {
   readonly minP?: number;
 }
 
+/** Most probable tokens that are ranked first. */
+const FIRST = 256;
+
 /** @throws RangeError if an option is out of its range; the message names it. */
 export function checkSampling({ temperature, topK, topP, minP = 0 }: SamplingOptions): void {
   if (!(temperature >= 0)) throw new RangeError(`temperature ${temperature} must be 0 or more`);
@@ -36,21 +39,34 @@ export function sample(logits: Float32Array, options: SamplingOptions, uniform: 
   checkSampling(options);
   const { temperature, topK, topP, minP = 0 } = options;
   if (temperature === 0) return best(logits);
-  const ranked = rank(logits);
-  const kept = topK > 0 ? ranked.subarray(0, topK) : ranked;
-  const most = logits[kept[0]];
-  const weights = Array.from(kept, (id) => Math.exp((logits[id] - most) / temperature));
-  const total = weights.reduce((a, b) => a + b, 0);
-  let nucleus = 0;
-  let size = 0;
+  const most = logits[best(logits)];
+  const weigh = (id: number): number => Math.exp((logits[id] - most) / temperature);
+  const size = topK > 0 ? Math.min(topK, logits.length) : logits.length;
+  // Few tokens have nearly all of the probability: the others are ranked only if they are needed.
+  let ranked = rank(logits, Math.min(size, topK > 0 ? size : FIRST));
+  const at = (place: number): number => {
+    if (place >= ranked.length) ranked = rank(logits, size);
+    return ranked[place];
+  };
+  let total = 0;
+  if (topK > 0) for (const id of ranked) total += weigh(id);
+  else for (let id = 0; id < size; id++) total += weigh(id);
+  const keepsAll = topP === 1 && minP === 0;
+  let nucleus = keepsAll ? total : 0;
+  let kept = keepsAll ? size : 0;
   // The most probable token has the weight 1.
-  while (size < weights.length && nucleus < topP * total && weights[size] >= minP) nucleus += weights[size++];
-  let rest = uniform * nucleus;
-  for (let i = 0; i < size; i++) {
-    rest -= weights[i];
-    if (rest < 0) return kept[i];
+  while (kept < size && nucleus < topP * total) {
+    const weight = weigh(at(kept));
+    if (weight < minP) break;
+    nucleus += weight;
+    kept++;
   }
-  return kept[size - 1];
+  let rest = uniform * nucleus;
+  for (let place = 0; place < kept; place++) {
+    rest -= weigh(at(place));
+    if (rest < 0) return at(place);
+  }
+  return at(kept - 1);
 }
 
 /** The highest score's id, the lowest of equals. */

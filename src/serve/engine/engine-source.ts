@@ -3,6 +3,10 @@
  * @module
  */
 import { z } from 'zod';
+import { policyNames } from '../store/index.js';
+
+/** What predictions are used for. */
+export const servingModes = ['none', 'prefetch', 'sida'] as const;
 
 /** Settings of {@link openEngine}. */
 export const sourceSchema = z.strictObject({
@@ -10,6 +14,21 @@ export const sourceSchema = z.strictObject({
   path: z.string(),
   /** Name in requests; the folder's when absent. */
   name: z.string().optional(),
+  /** Bytes for everything: weights, and keys and values of texts. All experts are in memory when absent. */
+  memoryBudget: z.int().min(1).optional(),
+  /** Which expert gives way; `lru` when absent. */
+  policy: z.enum(policyNames).optional(),
+  /**
+   * `none`: experts are read when a router has chosen them. `prefetch`: those that are expected are read ahead, and what is
+   * computed stays the same; the default under a budget. `sida`: predictions take the routers' place.
+   */
+  mode: z.enum(servingModes).optional(),
+  /** Folder of a predictor, for `prefetch` and `sida`; `prefetch` looks ahead with the model's own routers when absent. */
+  predictor: z.string().optional(),
+  /** How experts of a compressed folder are computed. */
+  experts: z.enum(['rebuilt', 'factorised']).optional(),
+  /** Rounds experts to so many bits as they arrive. */
+  expertBits: z.union([z.literal(4), z.literal(8)]).optional(),
   /** Threads of the runtime; its own choice when absent. */
   threads: z.int().min(1).optional(),
 });

@@ -24,8 +24,9 @@ export interface PreparedModel {
   readonly name: string;
   readonly model: Model;
   readonly tokenizer: Tokenizer;
-  /** Released with the engine. */
   readonly passes: Passes;
+  /** Closes everything; releases the passes when absent. */
+  readonly close?: () => Promise<void>;
   readonly chatTemplate?: ChatTemplate | undefined;
   /** Ids before those of a text; none when absent. */
   readonly start?: readonly number[];
@@ -56,7 +57,7 @@ export async function servedParts(prepared: PreparedModel): Promise<ServedParts>
     batch,
     texts,
     storeStats: prepared.storeStats ?? ((): EngineStats['store'] => ({})),
-    close: () => passes.release(),
+    close: prepared.close ?? (() => passes.release()),
   };
 }
 

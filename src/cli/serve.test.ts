@@ -4,6 +4,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { Command, switchyard } from '../../test/support/command.js';
 import { saveSmallModel } from '../../test/support/served-models.js';
 import { temporaryFolder } from '../../test/support/tiny-training.js';
+import { loadServedModel } from '../serve/index.js';
 
 let folder: string;
 beforeAll(async () => {
@@ -63,6 +64,32 @@ test('kill -9 of the engine: the server lives, and answers again', async () => {
   await server.says('finishing');
   server.process.kill('SIGTERM');
   expect([0, 1]).toContain((await server.ended).code);
+});
+
+test('under a budget experts come from disk, and what is written is the same', async () => {
+  const { plan, store, close } = await loadServedModel(join(folder, 'small'));
+  const bytes = plan.placement[0].bytes + 5 * store!.layers[0].expertBytes;
+  await close();
+  const args = ['generate', 'small', '--prompt', 'Once', '--tokens', '30', '--json'];
+  const [whole, part] = [
+    await switchyard(args, { cwd: folder }),
+    await switchyard([...args, '--memory-budget', `${bytes}B`, '--policy', 'lfu'], { cwd: folder }),
+  ];
+  expect(part.code, part.stderr).toBe(0);
+  expect(part.stdout).toBe(whole.stdout);
+  expect(part.stderr).toMatch(
+    /^experts: \d+\.\d % of \d+ accesses found them in memory, which has 5 places; .* read/,
+  );
+  const { server, url } = await start('--memory-budget', `${bytes + 2 ** 20}B`, '--cache-memory', '1MiB');
+  const answer = await complete(url, { max_tokens: 30, temperature: 0.8, seed: 1 });
+  const { choices } = (await answer.json()) as { choices: { text: string }[] };
+  expect(choices[0].text).toBe((JSON.parse(whole.stdout) as { text: string }).text);
+  const metrics = await (await fetch(`${url}/metrics`)).text();
+  expect(metrics).toMatch(/bytes_read\S* [1-9]/i);
+  server.process.kill('SIGTERM');
+  const { code, stderr } = await server.ended;
+  expect(code).toBe(0);
+  expect(stderr).toContain('places for 5 of 24 experts: memory');
 });
 
 test('keys and public addresses', async () => {

@@ -15,6 +15,7 @@ import {
   servingModes,
   type ModelInfo,
   type PolicyName,
+  type ServingMode,
 } from '../serve/index.js';
 import type { ExpertForm } from '../train/index.js';
 import { bytesOption, collect, expertsOption, numberIn } from './options.js';
@@ -35,7 +36,7 @@ interface ServeFlags {
   readonly grace: number;
   readonly memoryBudget?: number;
   readonly policy?: PolicyName;
-  readonly mode?: (typeof servingModes)[number];
+  readonly mode?: ServingMode;
   readonly predictor?: string;
   readonly expertBits?: '4' | '8';
   readonly experts?: ExpertForm;
@@ -57,7 +58,7 @@ export function serveCommand(): Command {
       'for everything, such as 2GB (default: all experts are in memory)',
       bytesOption,
     )
-    .addOption(new Option('--policy <name>', 'which expert gives way').choices(policyNames).default('lru'))
+    .addOption(new Option('--policy <name>', 'which expert gives way').choices(policyNames).default('lfu'))
     .addOption(
       new Option(
         '--mode <mode>',
@@ -94,9 +95,8 @@ export function serveCommand(): Command {
     )
     .option(
       '--cache-memory <size>',
-      'for keys and values of all texts, such as 512MB',
+      'for keys and values of all texts, of the budget (default: an eighth of it, at most 1 GiB)',
       bytesOption,
-      cacheBytes,
     )
     .option('--threads <count>', 'threads of a pass (default: one a core)', numberIn(1, 1024, true))
     .option('--no-log', 'write no line for each request')

@@ -23,7 +23,7 @@ export type {
   TokenProbabilities,
   TokenRouting,
 } from './engine-client.js';
-export type { EngineSource } from './engine/engine-source.js';
+export { servingModes, type EngineSource, type ServingMode } from './engine/engine-source.js';
 export { openEngine } from './engine/open-engine.js';
 export { ChildEngine, type ChildEngineOptions } from './process/child-engine.js';
 export {

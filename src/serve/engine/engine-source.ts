@@ -8,6 +8,9 @@ import { policyNames } from '../store/index.js';
 /** What predictions are used for. */
 export const servingModes = ['none', 'prefetch', 'sida'] as const;
 
+/** One of {@link servingModes}. */
+export type ServingMode = (typeof servingModes)[number];
+
 /** Settings of {@link openEngine}. */
 export const sourceSchema = z.strictObject({
   /** A run or model folder. */
@@ -16,7 +19,7 @@ export const sourceSchema = z.strictObject({
   name: z.string().optional(),
   /** Bytes for everything: weights, and keys and values of texts. All experts are in memory when absent. */
   memoryBudget: z.int().min(1).optional(),
-  /** Which expert gives way; `lru` when absent. */
+  /** Which expert gives way; `lfu` when absent. */
   policy: z.enum(policyNames).optional(),
   /**
    * `none`: experts are read when a router has chosen them. `prefetch`: those that are expected are read ahead, and what is

@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { saveSmallModel } from '../../../test/support/served-models.js';
 import { temporaryFolder } from '../../../test/support/tiny-training.js';
 import type { EngineEvent, GenerationRequest } from '../engine-client.js';
+import type { MemoryPlan } from '../store/index.js';
 import type { EngineSource } from './engine-source.js';
 import type { Engine } from './engine.js';
 import { loadServedModel } from './load-served-model.js';
@@ -19,11 +20,13 @@ beforeAll(async () => {
   folder = await temporaryFolder();
   for (const kind of ['languageModel', 'encoderDecoder', 'classifier'] as const)
     await saveSmallModel(join(folder, kind), kind);
-  const { store, residentBytes, close } = await loadServedModel(join(folder, 'languageModel'));
-  [resident, expert] = [residentBytes, store!.layers[0].expertBytes];
+  const { store, plan, close } = await loadServedModel(join(folder, 'languageModel'));
+  [resident, expert] = [residentOf(plan), store!.layers[0].expertBytes];
   await close();
 });
 afterAll(() => rm(folder, { recursive: true }));
+
+const residentOf = ({ placement }: MemoryPlan): number => placement[0].bytes;
 
 const open = (kind: string, source: Partial<EngineSource> = {}, slots = 64): Promise<Engine> =>
   openEngine({ path: join(folder, kind), ...source }, { slots, cacheBytes, readTokens: 64 });
@@ -46,7 +49,7 @@ describe('under a budget of 7 of 24 experts', () => {
   test('64 requests together give what each gives alone with all experts in memory, with whole traces', async () => {
     const memoryBudget = cacheBytes + resident + 7 * expert;
     const [small, whole] = [await open('languageModel', { memoryBudget }), await open('languageModel')];
-    expect(small.model.settings).toMatchObject({ mode: 'prefetch', policy: 'lru', memoryBudget });
+    expect(small.model.settings).toMatchObject({ mode: 'prefetch', policy: 'lfu', memoryBudget });
     expect(small.model.placement).toContainEqual({
       ...{ what: 'places for 7 of 24 experts', where: 'memory', bytes: 7 * expert },
     });
@@ -74,8 +77,8 @@ describe('under a budget of 7 of 24 experts', () => {
 
 test('encoder–decoders and classifiers answer over a store as with all experts in memory', async () => {
   for (const kind of ['encoderDecoder', 'classifier'] as const) {
-    const { residentBytes, store, close } = await loadServedModel(join(folder, kind));
-    const memoryBudget = cacheBytes + residentBytes + 2 * store!.layers[0].expertBytes;
+    const { plan, store, close } = await loadServedModel(join(folder, kind));
+    const memoryBudget = cacheBytes + residentOf(plan) + 2 * store!.layers[0].expertBytes;
     await close();
     const [small, whole] = [await open(kind, { memoryBudget }), await open(kind)];
     const texts = { inputs: ['one', 'two and three'], routing: true };

@@ -1,0 +1,82 @@
+/**
+ * How a mode of serving looks into passes.
+ * @module
+ */
+import type { Model } from '../../models/index.js';
+import {
+  LookAheadPrefetch,
+  PredictedPrefetch,
+  PredictedRouting,
+  PredictorProcess,
+  TablesNow,
+} from '../predictor/index.js';
+import type { ExpertStore } from '../store/index.js';
+import type { ServingMode } from './engine-source.js';
+import type { PassStart, Prefetcher, RoutingDecision } from './hooks.js';
+import type { SplitModelOptions } from './split-model.js';
+
+/** Reads ahead for passes over whole texts what a predictor foretells, and for all what the next router would choose. */
+class BothAhead implements Prefetcher {
+  readonly lookAhead = true;
+
+  constructor(
+    private readonly predicted: PredictedPrefetch,
+    private readonly looked: LookAheadPrefetch,
+  ) {}
+
+  begin(start: PassStart): Promise<void> {
+    return this.predicted.begin(start);
+  }
+
+  decided(decision: RoutingDecision): void {
+    this.looked.decided(decision);
+  }
+}
+
+/** A mode, with the predictor that it needs. */
+export class ServingHooks {
+  private constructor(
+    private readonly mode: ServingMode,
+    private readonly predictor: PredictorProcess | undefined,
+  ) {}
+
+  /**
+   * @param predictor its folder
+   * @param model the folder of the model that is served
+   * @throws RangeError if mode and predictor do not go together; PredictorError if it is of another model.
+   */
+  static async open(mode: ServingMode, predictor: string | undefined, model: string): Promise<ServingHooks> {
+    if (mode === 'sida' && predictor === undefined)
+      throw new RangeError('mode sida lets a predictor take the routers’ place: name its folder');
+    if (mode === 'none' && predictor !== undefined)
+      throw new RangeError('mode none needs no predictor: leave it out, or use prefetch or sida');
+    if (predictor === undefined) return new ServingHooks(mode, undefined);
+    return new ServingHooks(mode, await PredictorProcess.open({ predictor, model }));
+  }
+
+  /**
+   * Hooks over a store.
+   * @throws RangeError if the mode is `sida` and the model does not read its texts whole; PredictorError if it has layers
+   *   that the predictor does not foretell.
+   */
+  over(model: Model, store: ExpertStore): Pick<SplitModelOptions, 'prefetcher' | 'routing'> {
+    const { mode, predictor } = this;
+    if (mode === 'none') return {};
+    const looked = new LookAheadPrefetch(store);
+    if (!predictor) return { prefetcher: looked };
+    const { layers: predicted } = predictor;
+    const tables = new TablesNow(predictor);
+    if (mode === 'prefetch')
+      return { prefetcher: new BothAhead(new PredictedPrefetch(store, predicted, tables), looked) };
+    if (model.options.kind !== 'classifier')
+      throw new RangeError(
+        `mode sida routes texts that are read whole, as classifiers do, and this is of kind ${model.options.kind}: use prefetch`,
+      );
+    return { routing: new PredictedRouting({ store, predicted, tables }) };
+  }
+
+  /** Ends the predictor's process. */
+  async close(): Promise<void> {
+    await this.predictor?.release();
+  }
+}

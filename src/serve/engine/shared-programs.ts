@@ -2,6 +2,7 @@
  * Programs that differ only in the names of what they are fed, over one session.
  * @module
  */
+import { createHash } from 'node:crypto';
 import { input, inputName, rewrite, type Tensor } from '../../graph/index.js';
 import { compile, encodeModel, lower, type Program, type RuntimeOptions } from '../../runtime/index.js';
 
@@ -30,7 +31,9 @@ export class SharedPrograms {
       output: `output${index}`,
     }));
     const graph = Object.fromEntries(named.map(({ output, tensor }) => [output, tensor]));
-    const key = Buffer.from(encodeModel(lower(graph).graph)).toString('base64');
+    const key = createHash('sha256')
+      .update(encodeModel(lower(graph).graph))
+      .digest('base64');
     const made = this.compiled.get(key) ?? compile(graph, this.runtime);
     this.compiled.set(key, made);
     made.catch(() => this.compiled.delete(key));

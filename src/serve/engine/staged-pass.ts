@@ -3,17 +3,11 @@
  * @module
  */
 import type { Pass } from '../../decode/index.js';
-import {
-  inputName,
-  sizeOf,
-  splitStages,
-  topologicalOrder,
-  type Cut,
-  type Tensor,
-} from '../../graph/index.js';
-import { allocate, type Buffers, type Program, type Results, type TensorData } from '../../runtime/index.js';
+import { inputName, splitStages, topologicalOrder, type Cut, type Tensor } from '../../graph/index.js';
+import type { Buffers, Program, Results, TensorData } from '../../runtime/index.js';
 import type { ExpertRunner } from './expert-runner.js';
 import type { PassStart, Prefetcher, RoutingDecision, RoutingObserver, RoutingSource } from './hooks.js';
+import { JointBuffers } from './joint-buffers.js';
 import type { SharedPrograms } from './shared-programs.js';
 import { weightsFirst } from './weights-first.js';
 
@@ -63,6 +57,14 @@ interface Junction {
   readonly combined: Float32Array;
 }
 
+/** A stage before it is joined to the others. */
+interface Draft {
+  readonly program: Program;
+  /** What the cut after it and later stages read, by name. */
+  readonly joints: ReadonlyMap<string, Tensor>;
+  readonly outputs: readonly string[];
+}
+
 /** See `StagedPasses`. */
 export class StagedPass implements Pass {
   private running = false;
@@ -80,43 +82,23 @@ export class StagedPass implements Pass {
     const { outputs, cuts, weights, programs } = parts;
     const isWeight = (feed: string): boolean => weights.has(feed);
     const stages = splitStages(outputs, cuts, isWeight);
-    const joints = new Map<string, TensorData>();
-    const buffer = (name: string, { dtype, shape }: Tensor): TensorData => {
-      const made = joints.get(name) ?? allocate(dtype, sizeOf(shape));
-      joints.set(name, made);
-      return made;
-    };
-    const junctions = cuts.map(({ placeholder, needs, ...cut }, index): Junction => {
-      const need = (name: string): TensorData => buffer(`${index}.${name}`, needs[name]);
-      return {
-        cut: { placeholder, needs, ...cut },
-        rows: need('rows') as Float32Array,
-        experts: need('experts') as Int32Array,
-        gates: need('gates') as Float32Array,
-        ahead: needs['ahead'] && (need('ahead') as Int32Array),
-        combined: buffer(`experts.${cut.site}`, placeholder) as Float32Array,
-      };
-    });
-    const compiled: CompiledStage[] = [];
+    const drafts: Draft[] = [];
+    for (const [index, stage] of stages.entries()) {
+      const needs = Object.entries(stage.needs).map(
+        ([name, tensor]) => [`${index}.${name}`, tensor] as const,
+      );
+      const joints = new Map([...needs, ...Object.entries(stage.crossing)]);
+      const made = { ...stage.outputs, ...Object.fromEntries(joints) };
+      const program = await programs.open(weightsFirst(made, isWeight));
+      drafts.push({ program: program.bindKnown(weights), joints, outputs: Object.keys(stage.outputs) });
+    }
+    const { compiled, junctions } = join(drafts, cuts, isWeight);
     const given = new Set(
       cuts.flatMap(({ site, supplied }) =>
         supplied ? [`routing.${site}.experts`, `routing.${site}.gates`] : [],
       ),
     );
-    const feedNames = new Set<string>();
-    for (const [index, stage] of stages.entries()) {
-      const needs = Object.entries(stage.needs).map(
-        ([name, tensor]) => [`${index}.${name}`, tensor] as const,
-      );
-      const crossing = Object.entries(stage.crossing);
-      const made = { ...stage.outputs, ...Object.fromEntries([...needs, ...crossing]) };
-      const program = await programs.open(weightsFirst(made, isWeight));
-      program.bindKnown(weights).bindKnown(joints);
-      for (const [name, tensor] of [...needs, ...crossing]) program.bindOutput(name, buffer(name, tensor));
-      const feeds = program.feedNames.filter((name) => !weights.has(name) && !joints.has(name));
-      for (const feed of feeds) if (!given.has(feed)) feedNames.add(feed);
-      compiled.push({ program, feeds, outputs: Object.keys(stage.outputs) });
-    }
+    const feedNames = new Set(compiled.flatMap(({ feeds }) => feeds.filter((feed) => !given.has(feed))));
     const shapes = shapesOf([
       ...Object.values(outputs),
       ...cuts.flatMap(({ needs }) => Object.values(needs)),
@@ -191,6 +173,49 @@ export class StagedPass implements Pass {
     });
     return supplied;
   }
+}
+
+/** Joins stages by buffers. What a stage makes is kept until the last stage that reads it has run. */
+function join(
+  drafts: readonly Draft[],
+  cuts: readonly RoutedCut[],
+  isWeight: (feed: string) => boolean,
+): { compiled: CompiledStage[]; junctions: Junction[] } {
+  const lastReader = new Map<string, number>();
+  drafts.forEach(({ program }, index) => {
+    for (const feed of program.feedNames) lastReader.set(feed, index);
+  });
+  const buffers = new JointBuffers();
+  const tensors = new Map<string, Tensor>();
+  const compiled: CompiledStage[] = [];
+  const junctions: Junction[] = [];
+  for (const [index, { program, joints, outputs }] of drafts.entries()) {
+    const read = program.feedNames.filter((feed) => buffers.get(feed));
+    for (const feed of read) program.bind({ [feed]: buffers.get(feed)! });
+    for (const [name, tensor] of joints) {
+      tensors.set(name, tensor);
+      program.bindOutput(name, buffers.take(name, tensor));
+    }
+    const feeds = program.feedNames.filter((feed) => !isWeight(feed) && !read.includes(feed));
+    compiled.push({ program, feeds, outputs });
+    for (const feed of read) if (lastReader.get(feed) === index) buffers.giveBack(feed, tensors.get(feed)!);
+    const cut = cuts.at(index);
+    if (!cut) continue;
+    const placeholder = `experts.${cut.site}`;
+    tensors.set(placeholder, cut.placeholder);
+    const need = (name: string): TensorData | undefined => buffers.get(`${index}.${name}`);
+    junctions.push({
+      cut,
+      rows: need('rows') as Float32Array,
+      experts: need('experts') as Int32Array,
+      gates: need('gates') as Float32Array,
+      ahead: need('ahead') as Int32Array | undefined,
+      combined: buffers.take(placeholder, cut.placeholder) as Float32Array,
+    });
+    // Decisions stay: who observes them may keep them until the pass is over.
+    buffers.giveBack(`${index}.rows`, joints.get(`${index}.rows`)!);
+  }
+  return { compiled, junctions };
 }
 
 /** Shapes of all inputs that tensors depend on, by name. */

@@ -2,13 +2,7 @@
  * `switchyard inspect RUN --routing "text"`: the path of every token through the experts.
  * @module
  */
-import {
-  batchesOfRows,
-  displayToken,
-  RoutingTracer,
-  tokenTexts,
-  type RoutingTrace,
-} from '../analyze/index.js';
+import { batchesOfRows, displayToken, RoutingTracer, tokenTexts, type LayerTrace } from '../analyze/index.js';
 import { loadLanguageModel } from '../train/index.js';
 
 /** Paths of the tokens of one text, as serving stacks record them. */
@@ -55,7 +49,14 @@ export async function routingPaths(path: string, text: string): Promise<RoutingP
   }
 }
 
-function pathsOf({ tokens: ids, layers }: RoutingTrace, tokens: readonly string[]): RoutingPaths {
+/** What {@link pathsOf} reads of a trace. */
+interface RoutedTokens {
+  readonly tokens: Int32Array;
+  readonly layers: readonly Pick<LayerTrace, 'name' | 'numExperts' | 'topK' | 'experts' | 'gates'>[];
+}
+
+/** Decisions about one text as they are printed. */
+export function pathsOf({ tokens: ids, layers }: RoutedTokens, tokens: readonly string[]): RoutingPaths {
   const most = Math.max(...layers.map(({ topK }) => topK));
   const of = (
     value: (layer: (typeof layers)[number], choice: number) => number,

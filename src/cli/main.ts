@@ -18,8 +18,10 @@ import { exportCommand } from './export.js';
 import { importCommand } from './import.js';
 import { inspectCommand } from './inspect.js';
 import { isExpected } from './errors.js';
+import { predictorCommand } from './predictor.js';
 import { reportCommand } from './report.js';
 import { serveCommand } from './serve.js';
+import { traceCommand } from './trace.js';
 import { trainCommand } from './train.js';
 import { upcycleCommand } from './upcycle.js';
 
@@ -46,6 +48,8 @@ for (const command of [
   generateCommand(),
   serveCommand(),
   inspectCommand(),
+  traceCommand(),
+  predictorCommand(),
   reportCommand(),
   compareCommand(),
   importCommand(),

@@ -21,6 +21,8 @@ const { values: flags } = parseArgs({
     variant: { type: 'string', multiple: true, default: ['sida'] },
     seed: { type: 'string', multiple: true, default: ['1'] },
     fidelity: { type: 'boolean', default: true },
+    /** Read only every so manyth batch; by default all, and every third of MultiRC but with 128 experts. */
+    every: { type: 'string' },
     data: { type: 'string', default: 'data' },
     out: { type: 'string', default: 'runs/sida' },
     records: { type: 'string', default: new URL('.', import.meta.url).pathname },
@@ -115,8 +117,14 @@ function generator(state) {
   };
 }
 
+function* part(batches, every) {
+  let index = 0;
+  for (const batch of batches) if (index++ % every === 0) yield batch;
+}
+
 for (const experts of flags.experts.map(Number)) {
   for (const task of flags.task) {
+    const every = Number(flags.every ?? (task === 'multirc' && experts < 128 ? 3 : 1));
     const teacher = await openTeacher(task, experts, { data, out });
     const { batchSize, contextLength } = teacher.shape;
     const program = await compileTeacher(teacher, runtime);
@@ -134,7 +142,7 @@ for (const experts of flags.experts.map(Number)) {
       if (!existsSync(record(name))) {
         const controls = { teacher: new Answers(), oracle: new Answers(), randomExperts: new Answers() };
         const random = generator(1);
-        for (const batch of measured(opened.validation(), task)) {
+        for (const batch of part(measured(opened.validation(), task), every)) {
           const found = await program.run(batch);
           controls.teacher.add(batch.targets, found.logits, found.logits);
           const feeds = { oracle: oracle(found, layers), randomExperts: drawn(found, layers, experts, random) };
@@ -153,7 +161,7 @@ for (const experts of flags.experts.map(Number)) {
       const table = await tableOf(recorded, teacher.model.options.vocabSize, experts);
       const hits = layers.map(() => [0, 0]);
       let tokens = 0;
-      for (const batch of measured(opened.validation(), task)) {
+      for (const batch of part(measured(opened.validation(), task), every)) {
         const found = await program.run(batch);
         batch.sourceMask.forEach((real, position) => {
           if (!real) return;
@@ -183,7 +191,7 @@ for (const experts of flags.experts.map(Number)) {
         const texts = [];
         const modes = ['top1', 'top1Released', 'top3', 'top3Released'];
         const answers = Object.fromEntries(modes.map((mode) => [mode, new Answers()]));
-        for (const batch of measured(opened.validation(), task)) {
+        for (const batch of part(measured(opened.validation(), task), every)) {
           const found = await program.run(batch);
           const rows = [];
           for (let row = 0; row < batchSize; row++) if (batch.targets[row] >= 0) rows.push(row);
@@ -268,6 +276,7 @@ for (const experts of flags.experts.map(Number)) {
           experts,
           variant,
           seed,
+          every,
           real: shares(real),
           ...(padding.tokens > 0 ? { padding: shares(padding), withPadding: shares(all) } : {}),
           ...(flags.fidelity ? { answers: Object.fromEntries(modes.map((mode) => [mode, answers[mode].report()])) } : {}),

@@ -20,8 +20,9 @@ const { values: flags } = parseArgs({
     experts: { type: 'string', multiple: true, default: expertCounts.map(String) },
     variant: { type: 'string', multiple: true, default: ['sida'] },
     seed: { type: 'string', multiple: true, default: ['1'] },
+    steps: { type: 'string' },
     fidelity: { type: 'boolean', default: true },
-    /** Read only every so manyth batch; by default all, and every third of MultiRC but with 128 experts. */
+    /** Read only every so manyth batch; by default all; of MultiRC every third. */
     every: { type: 'string' },
     data: { type: 'string', default: 'data' },
     out: { type: 'string', default: 'runs/sida' },
@@ -124,7 +125,7 @@ function* part(batches, every) {
 
 for (const experts of flags.experts.map(Number)) {
   for (const task of flags.task) {
-    const every = Number(flags.every ?? (task === 'multirc' && experts < 128 ? 3 : 1));
+    const every = Number(flags.every ?? (task === 'multirc' ? 3 : 1));
     const teacher = await openTeacher(task, experts, { data, out });
     const { batchSize, contextLength } = teacher.shape;
     const program = await compileTeacher(teacher, runtime);
@@ -178,7 +179,7 @@ for (const experts of flags.experts.map(Number)) {
 
     for (const variant of flags.variant) {
       for (const seed of flags.seed.map(Number)) {
-        const id = predictorId(task, experts, variant, seed);
+        const id = predictorId(task, experts, variant, seed, flags.steps);
         if (!existsSync(join(out, 'predictors', id, 'model.safetensors')) || existsSync(record(`measured-${id}`))) continue;
         const predictor = new PredictorProgram(await loadPredictor(join(out, 'predictors', id)), teacher.weights.get('embedding.weight'), {
           batchSize,
@@ -276,6 +277,7 @@ for (const experts of flags.experts.map(Number)) {
           experts,
           variant,
           seed,
+          steps: flags.steps && Number(flags.steps),
           every,
           real: shares(real),
           ...(padding.tokens > 0 ? { padding: shares(padding), withPadding: shares(all) } : {}),

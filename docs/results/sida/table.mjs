@@ -40,7 +40,8 @@ lines.push(
 );
 
 const measured = all(/^measured-.*\.json$/);
-const those = (task, experts, variant) => measured.filter((m) => m.task === task && m.experts === experts && m.variant === variant);
+const those = (task, experts, variant, steps) =>
+  measured.filter((m) => m.task === task && m.experts === experts && m.variant === variant && m.steps === steps);
 lines.push('## Hits', '', '`node docs/results/sida/train-predictors.mjs && node docs/results/sida/measure-predictors.mjs`', '');
 lines.push(
   ...table(
@@ -78,14 +79,15 @@ lines.push(
 );
 
 lines.push('## Ablations', '', 'SiDA’s predictor with one thing changed, equal steps and seeds.', '');
-for (const { task, experts } of pairs) {
+const lengths = [undefined, ...new Set(measured.flatMap(({ steps }) => steps ?? []))];
+for (const { task, experts, steps } of pairs.flatMap((pair) => lengths.map((steps) => ({ ...pair, steps })))) {
   const rows = Object.keys(variants).flatMap((variant) => {
-    const found = those(task, experts, variant);
+    const found = those(task, experts, variant, steps);
     if (found.length === 0) return [];
     const of = (part, key) => (found[0][part] ? spread(found.map((m) => mean([m[part][key]].flat())), key === 'alphaError' ? fixed(4) : percent) : '');
     return [[variant, found.length, of('real', 'top1'), of('real', 'top3'), of('withPadding', 'top1'), of('withPadding', 'top3'), of('real', 'alphaError')]];
   });
-  if (rows.length > 1) lines.push(`${task}, ${experts} experts:`, '', ...table(['predictor', 'seeds', 'top-1', 'top-3', 'top-1 with padding', 'top-3 with padding', 'error of α'], rows));
+  if (rows.length > 1) lines.push(`${task}, ${experts} experts${steps === undefined ? '' : `, ${steps} updates`}:`, '', ...table(['predictor', 'seeds', 'top-1', 'top-3', 'top-1 with padding', 'top-3 with padding', 'error of α'], rows));
 }
 
 lines.push('## Fidelity', '', 'Score with the prediction in place of the routers, over the teacher’s own (accuracy of SST-2, F1 of the others); share of equal answers; mean change of the probability of class 1.', '');

@@ -20,6 +20,8 @@ const { values: flags } = parseArgs({
     experts: { type: 'string', multiple: true, default: expertCounts.map(String) },
     variant: { type: 'string', multiple: true, default: ['sida'] },
     seed: { type: 'string', multiple: true, default: ['1'] },
+    /** Other numbers of updates than the task's, as ablations have. */
+    steps: { type: 'string' },
     data: { type: 'string', default: 'data' },
     out: { type: 'string', default: 'runs/sida' },
     records: { type: 'string', default: new URL('.', import.meta.url).pathname },
@@ -28,6 +30,7 @@ const { values: flags } = parseArgs({
 });
 const { data, out } = flags;
 const threads = Number(flags.threads);
+const fewer = flags.steps === undefined ? {} : { steps: Number(flags.steps) };
 
 /** So many examples of the training set, in the order of its first epoch. */
 function inOrder({ train }, examples) {
@@ -56,11 +59,11 @@ for (const experts of flags.experts.map(Number)) {
       const recordSeconds = (Date.now() - started) / 1000;
       const recording = await RoutingRecording.open(folder);
       for (const seed of flags.seed.map(Number)) {
-        const id = predictorId(task, experts, variant, seed);
+        const id = predictorId(task, experts, variant, seed, fewer.steps);
         const place = join(out, 'predictors', id);
         const record = join(flags.records, `predictor-${id}.json`);
         if (existsSync(record) && existsSync(place)) continue;
-        const options = predictorTrainSchema.parse({ ...train, ...variants[variant].train, seed, threads });
+        const options = predictorTrainSchema.parse({ ...train, ...variants[variant].train, ...fewer, seed, threads });
         const log = join(out, 'predictors', `${id}.log.json`);
         const steps = existsSync(log) ? JSON.parse(await readFile(log, 'utf8')) : [];
         let [loss, hits, count, since] = [0, 0, 0, Date.now()];

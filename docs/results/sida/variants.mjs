@@ -23,4 +23,5 @@ export const variants = {
 };
 
 export const recordingId = (task, experts, padding) => `${task}-${experts}${padding ? '-padded' : ''}`;
-export const predictorId = (task, experts, variant, seed) => `${task}-${experts}-${variant}-seed${seed}`;
+export const predictorId = (task, experts, variant, seed, steps) =>
+  `${task}-${experts}-${variant}-seed${seed}${steps === undefined ? '' : `-steps${steps}`}`;

@@ -12,7 +12,7 @@ import { parseArgs } from 'node:util';
 import { recordRouting, RoutingRecording, trainPredictor, predictorTrainSchema } from '../../../dist/serve/index.js';
 import { expertCounts, once, taskNames } from './tasks.mjs';
 import { openTeacher } from './teacher.mjs';
-import { predictorId, predictorTraining, recordingId, variants } from './variants.mjs';
+import { predictorId, predictorTraining, recordingId, stepsOf, variants } from './variants.mjs';
 
 const { values: flags } = parseArgs({
   options: {
@@ -30,7 +30,7 @@ const { values: flags } = parseArgs({
 });
 const { data, out } = flags;
 const threads = Number(flags.threads);
-const fewer = flags.steps === undefined ? {} : { steps: Number(flags.steps) };
+const fewer = flags.steps && Number(flags.steps);
 
 /** So many examples of the training set, in the order of its first epoch. */
 function inOrder({ train }, examples) {
@@ -59,11 +59,11 @@ for (const experts of flags.experts.map(Number)) {
       const recordSeconds = (Date.now() - started) / 1000;
       const recording = await RoutingRecording.open(folder);
       for (const seed of flags.seed.map(Number)) {
-        const id = predictorId(task, experts, variant, seed, fewer.steps);
+        const id = predictorId(task, experts, variant, seed, fewer);
         const place = join(out, 'predictors', id);
         const record = join(flags.records, `predictor-${id}.json`);
         if (existsSync(record) && existsSync(place)) continue;
-        const options = predictorTrainSchema.parse({ ...train, ...variants[variant].train, ...fewer, seed, threads });
+        const options = predictorTrainSchema.parse({ ...train, ...variants[variant].train, steps: fewer ?? stepsOf(task, experts), seed, threads });
         const log = join(out, 'predictors', `${id}.log.json`);
         const steps = existsSync(log) ? JSON.parse(await readFile(log, 'utf8')) : [];
         let [loss, hits, count, since] = [0, 0, 0, Date.now()];

@@ -9,13 +9,16 @@ import { expertCounts, taskNames } from './tasks.mjs';
 
 /** A legend: one coloured line of text a kind, in a facet of the figure. */
 const legend = (entries, facet) =>
-  entries.map(([name, colour], i) => Plot.text([name], { fx: () => facet, text: (d) => d, fill: colour, frameAnchor: 'top-left', dx: 8, dy: 4 + 15 * i }));
+  entries.map(([name, colour], i) =>
+    Plot.text([name], { fx: () => facet, text: (d) => d, fill: colour, frameAnchor: 'bottom-right', dx: -8, dy: -6 - 15 * (entries.length - 1 - i) }),
+  );
 const read = (name) => JSON.parse(readFileSync(new URL(name, import.meta.url), 'utf8'));
 const has = (name) => existsSync(new URL(name, import.meta.url));
 const names = {
   fifo: 'FIFO',
   lru: 'LRU',
   lfu: 'LFU',
+  layered: 'LRU by layer order',
   static: 'static, most popular',
   belady: 'Belady',
   prefetch: 'predicted, one guess',
@@ -40,7 +43,7 @@ drawInto('caches.svg', 'Experts found in memory when a layer’s router decides,
   marks: [
     Plot.line(points, { fx: 'task', x: 'budget', y: 'found', stroke: ({ kind }) => colourOf(kind), strokeDasharray: ({ kind }) => (kind.startsWith('prefetch') ? '5 3' : ''), z: 'kind' }),
     Plot.dot(points, { fx: 'task', x: 'budget', y: 'found', fill: ({ kind }) => colourOf(kind), r: 3 }),
-    ...legend(Object.entries(names).map(([kind, name]) => [name, colourOf(kind)]), 'multirc'),
+    ...legend(Object.entries(names).map(([kind, name]) => [name, colourOf(kind)]), 'sst2'),
   ],
 });
 

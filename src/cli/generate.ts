@@ -6,11 +6,18 @@ import { readFileSync } from 'node:fs';
 import { Command, Option } from 'commander';
 import type { GenerationOptions } from '../decode/index.js';
 import { devices } from '../runtime/index.js';
-import { formatBytes, policyNames, type ExpertStoreStats, type PolicyName } from '../serve/index.js';
+import { formatBytes, type ExpertStoreStats, type PolicyName } from '../serve/index.js';
 import type { ExpertForm } from '../train/index.js';
 import { Conversation, converse } from './chat.js';
 import { openWriter, type OpenWriter } from './open-writer.js';
-import { bytesOption, collect, expertsOption, numberIn } from './options.js';
+import {
+  bytesOption,
+  collect,
+  expertsOption,
+  numberIn,
+  policyOption,
+  routingTraceOption,
+} from './options.js';
 
 interface GenerateFlags {
   readonly prompt: string;
@@ -32,6 +39,7 @@ interface GenerateFlags {
   readonly device: (typeof devices)[number];
   readonly memoryBudget?: number;
   readonly policy?: PolicyName;
+  readonly routingTrace?: string;
   readonly mode?: 'none' | 'prefetch';
   readonly set?: string[];
   readonly experts?: ExpertForm;
@@ -105,7 +113,8 @@ export function generateCommand(): Command {
       'for weights, such as 2GB: experts are read when they are needed (default: all are in memory)',
       bytesOption,
     )
-    .addOption(new Option('--policy <name>', 'under a budget: which expert gives way').choices(policyNames))
+    .addOption(policyOption())
+    .addOption(routingTraceOption())
     .addOption(
       new Option(
         '--mode <mode>',
@@ -157,6 +166,7 @@ function checkFlags(flags: GenerateFlags, given: (name: keyof GenerateFlags) => 
     ['lengthPenalty', 'beams'],
     ['system', 'chat'],
     ['policy', 'memoryBudget'],
+    ['routingTrace', 'policy'],
     ['mode', 'memoryBudget'],
   ] as const;
   for (const [one, other] of needs) {

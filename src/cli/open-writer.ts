@@ -48,6 +48,7 @@ export interface OpenWriterOptions {
   readonly memoryBudget?: number;
   /** Under a budget, which expert gives way. */
   readonly policy?: PolicyName;
+  readonly routingTrace?: string;
   /** Under a budget, whether experts are read ahead. */
   readonly mode?: 'none' | 'prefetch';
 }
@@ -102,11 +103,11 @@ async function openWhole(path: string, { set, ...load }: OpenWriterOptions): Pro
 
 async function openServed(
   path: string,
-  { set, memoryBudget, policy, mode = 'prefetch', experts }: OpenWriterOptions,
+  { set, memoryBudget, policy, routingTrace, mode = 'prefetch', experts }: OpenWriterOptions,
   runtime: RuntimeOptions,
 ): Promise<Opened> {
   const served = await loadServedModel(path, {
-    ...{ memoryBudget, policy, experts, runtime, change: changeModel(set) },
+    ...{ memoryBudget, policy, routingTrace, experts, runtime, change: changeModel(set) },
     hooks: ({ store }) => (mode === 'prefetch' ? { prefetcher: new LookAheadPrefetch(store) } : {}),
   });
   const { model, passes, tokenizer, store } = served;

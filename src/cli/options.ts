@@ -5,6 +5,7 @@
 import { InvalidArgumentError, Option } from 'commander';
 import { expertForms } from '../train/index.js';
 import { setPath } from '../recipes/index.js';
+import { policyNames } from '../serve/index.js';
 import { parseBytes } from '../serve/index.js';
 
 /** Gathers an option that may be given several times. */
@@ -18,6 +19,22 @@ export function expertsOption(): Option {
     '--experts <form>',
     'of a compressed model: rebuilt when it is loaded, or computed from the factors as they are stored',
   ).choices(expertForms);
+}
+
+/** Policies of those who do not know the future. */
+const policies = policyNames.filter((name) => name !== 'belady');
+
+/** Which expert gives way under a budget. */
+export function policyOption(): Option {
+  return new Option('--policy <name>', 'under a budget: which expert gives way').choices(policies);
+}
+
+/** What `--policy static` goes by. */
+export function routingTraceOption(): Option {
+  return new Option(
+    '--routing-trace <file>',
+    'for --policy static: what `inspect --routing … --json` printed, a text a line',
+  );
 }
 
 /** A number in a range, for commander. */

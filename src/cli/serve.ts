@@ -10,7 +10,6 @@ import {
   defaultLimits,
   formatBytes,
   HttpServer,
-  policyNames,
   readApiKeys,
   servingModes,
   type ModelInfo,
@@ -18,7 +17,14 @@ import {
   type ServingMode,
 } from '../serve/index.js';
 import type { ExpertForm } from '../train/index.js';
-import { bytesOption, collect, expertsOption, numberIn } from './options.js';
+import {
+  bytesOption,
+  collect,
+  expertsOption,
+  numberIn,
+  policyOption,
+  routingTraceOption,
+} from './options.js';
 
 interface ServeFlags {
   readonly name?: string;
@@ -36,6 +42,7 @@ interface ServeFlags {
   readonly grace: number;
   readonly memoryBudget?: number;
   readonly policy?: PolicyName;
+  readonly routingTrace?: string;
   readonly mode?: ServingMode;
   readonly predictor?: string;
   readonly expertBits?: '4' | '8';
@@ -58,7 +65,8 @@ export function serveCommand(): Command {
       'for everything, such as 2GB (default: all experts are in memory)',
       bytesOption,
     )
-    .addOption(new Option('--policy <name>', 'which expert gives way').choices(policyNames).default('lfu'))
+    .addOption(policyOption().default('lfu'))
+    .addOption(routingTraceOption())
     .addOption(
       new Option(
         '--mode <mode>',
@@ -117,10 +125,11 @@ Examples:
 async function serve(path: string, flags: ServeFlags): Promise<void> {
   const say = (line: string): void => void process.stderr.write(`${line}\n`);
   const apiKeys = readApiKeys(flags.keys);
-  const { slots, name, threads, memoryBudget, policy, mode, predictor, experts, expertBits } = flags;
+  const { slots, name, threads, memoryBudget, policy, routingTrace, mode, predictor, experts, expertBits } =
+    flags;
   const engine = await ChildEngine.start(
     {
-      ...{ path, name, threads, memoryBudget, policy, mode, predictor, experts },
+      ...{ path, name, threads, memoryBudget, policy, routingTrace, mode, predictor, experts },
       expertBits: expertBits && (Number(expertBits) as 4 | 8),
     },
     {

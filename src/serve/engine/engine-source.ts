@@ -21,6 +21,8 @@ export const sourceSchema = z.strictObject({
   memoryBudget: z.int().min(1).optional(),
   /** Which expert gives way; `lfu` when absent. */
   policy: z.enum(policyNames).optional(),
+  /** File of recorded routing that policy `static` goes by. */
+  routingTrace: z.string().optional(),
   /**
    * `none`: experts are read when a router has chosen them. `prefetch`: those that are expected are read ahead, and what is
    * computed stays the same; the default under a budget. `sida`: predictions take the routers' place.

@@ -64,6 +64,34 @@ test('a folder writes the same text with all of its experts in memory, with few,
   }
 });
 
+test('recorded routing says which experts are popular', async () => {
+  const file = join(root, 'trace.jsonl');
+  const layers = [0, 1].map((layer) => ({ name: String(layer), numExperts, topK: 2 }));
+  await writeFile(
+    file,
+    `${JSON.stringify({
+      layers,
+      experts: [
+        [
+          [5, 2],
+          [-1, -1],
+        ],
+      ],
+    })}\n`,
+  );
+  const { plan, store, close } = await loadServedModel(folder);
+  const memoryBudget = plan.least + store!.layers[0].expertBytes;
+  await close();
+  const settings: LoadServedModelOptions = { memoryBudget, policy: 'static', routingTrace: file };
+  const served = await loadServedModel(folder, settings);
+  expect(served.store!.announce(0, [2, 3, 5])).toEqual([true, false, true]);
+  await served.close();
+  expect(await write(folder, settings)).toEqual(await expected(folder));
+  await expect(loadServedModel(folder, { ...settings, routingTrace: undefined })).rejects.toThrow(
+    'policy static needs a routing trace',
+  );
+});
+
 test('hooks are made for the store that was opened', async () => {
   const layers: number[] = [];
   await write(folder, {

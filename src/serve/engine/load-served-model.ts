@@ -25,6 +25,7 @@ import {
   openColdExperts,
   openExpertStore,
   planMemory,
+  readRoutedSteps,
   type ColdExperts,
   type ColdTraits,
   type ExpertStoreOptions,
@@ -48,6 +49,8 @@ export interface LoadServedModelOptions extends Pick<
 > {
   /** Bytes for everything; all experts are held when absent. */
   readonly memoryBudget?: number | undefined;
+  /** A file of recorded routing to be the trace: what `switchyard inspect --routing … --json` prints, a text a line. */
+  readonly routingTrace?: string | undefined;
   /** Changes the options of the model before they are checked. */
   readonly change?: ConfigChange | undefined;
   /** How the experts of a compressed folder are computed; `rebuilt` when absent. */
@@ -109,7 +112,7 @@ export async function loadServedModel(
 async function openServed(
   folder: string,
   checkpoint: Checkpoint,
-  { memoryBudget: budget, expertBits, runtime, hooks, ...memory }: LoadServedModelOptions,
+  { memoryBudget: budget, routingTrace, expertBits, runtime, hooks, ...memory }: LoadServedModelOptions,
 ): Promise<ServedModel> {
   const model = createModel(checkpoint.options);
   const parameters = nameParameters(model);
@@ -129,9 +132,13 @@ async function openServed(
     const close = (): Promise<void> => passes.release();
     return { model, passes, store: undefined, plan, tokenizer, folder, close };
   }
+  const numExperts = layers.map((layer) => layer.numExperts);
+  const recorded =
+    routingTrace === undefined ? {} : { trace: await readRoutedSteps(routingTrace, numExperts) };
   await readParameters(checkpoint, weights);
   const { store, plan } = await openExpertStore(await coldTier(checkpoint, model, expertBits), {
     ...needs,
+    ...recorded,
     budget,
   });
   try {

@@ -30,7 +30,7 @@ export async function openEngine(source: EngineSource, limits: Partial<EngineLim
   const hooks = await ServingHooks.open(mode, source.predictor, isRun ? join(path, 'model') : path);
   try {
     const served = await loadServedModel(path, {
-      ...{ memoryBudget, keyValueBytes: cacheBytes, policy },
+      ...{ memoryBudget, keyValueBytes: cacheBytes, policy, routingTrace: source.routingTrace },
       ...{ experts: source.experts, expertBits: source.expertBits },
       runtime: threads === undefined ? undefined : { threads },
       hooks: ({ model, store }) => hooks.over(model, store),

@@ -1,12 +1,20 @@
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { saveSmallModel, smallPrepared } from '../../../test/support/served-models.js';
+import { saveSmallModel, smallModel } from '../../../test/support/served-models.js';
 import { temporaryFolder } from '../../../test/support/tiny-training.js';
-import { Engine } from '../engine/engine.js';
-import { servedParts } from '../engine/served-parts.js';
+import { nameParameters, ParameterArena } from '../../nn/index.js';
+import type { EngineSource } from '../engine/engine-source.js';
+import { openEngine } from '../engine/open-engine.js';
 import type { EngineClient, EngineEvent, GenerationRequest } from '../engine-client.js';
 import { EngineUnavailableError, QueueFullError, RequestError, TimeLimitError } from '../engine-errors.js';
+import {
+  fromWeights,
+  predictorSchema,
+  RoutingPredictor,
+  routingFingerprint,
+  savePredictor,
+} from '../predictor/index.js';
 import { ChildEngine, type ChildEngineOptions } from './child-engine.js';
 
 // Node runs no TypeScript: the built program.
@@ -56,7 +64,7 @@ const endless = { prompt: { text: 'Once' }, ignoreEnd: true };
 
 describe('answers as an engine in this process', () => {
   test('texts with all details', async () => {
-    const here = new Engine(await servedParts({ ...smallPrepared('languageModel'), name: 'languageModel' }));
+    const here = await openEngine({ path: join(folder, 'languageModel') });
     const detailed = { ...request, ...{ routing: true, topLogProbabilities: 3, echo: true, n: 2 } };
     expect(engine.model).toEqual(here.model);
     expect(await all(engine, detailed)).toEqual(await all(here, detailed));
@@ -64,7 +72,7 @@ describe('answers as an engine in this process', () => {
   });
 
   test('classes', async () => {
-    const here = new Engine(await servedParts(smallPrepared('classifier')));
+    const here = await openEngine({ path: join(folder, 'classifier') });
     const there = await start({}, 'classifier');
     const texts = { inputs: ['one', 'two'], routing: true };
     expect(await there.classify(texts)).toEqual(await here.classify(texts));
@@ -169,4 +177,45 @@ test('stop without time fails what runs, and leaves no process', async () => {
 
 test('a folder that cannot be opened says why', async () => {
   await expect(ChildEngine.start({ path: join(folder, 'nothing') }, { program })).rejects.toThrow('nothing');
+});
+
+describe('with a predictor', () => {
+  const texts = { inputs: ['one', 'two and three', 'a third text'], routing: true };
+  const open = (source: Partial<EngineSource>, kind = 'classifier'): Promise<ChildEngine> =>
+    ChildEngine.start(
+      { path: join(folder, kind), predictor: join(folder, 'predictor'), ...source },
+      { program },
+    );
+
+  beforeAll(async () => {
+    const { model, weights } = smallModel('classifier');
+    const layers = [0, 1].map((layerIndex) => ({
+      ...{ name: `encoder.${layerIndex}`, layerIndex, numExperts: 8, topK: 1 },
+    }));
+    const options = predictorSchema.parse({ embeddingSize: 16, hiddenSize: 8, layers });
+    const parameters = nameParameters(new RoutingPredictor(options));
+    await savePredictor(join(folder, 'predictor'), {
+      options,
+      trainedFor: await routingFingerprint(model, fromWeights(weights)),
+      weights: ParameterArena.allocate(parameters).initialize(parameters, 3).views,
+    });
+  });
+
+  test('prefetch changes nothing, sida routes as predicted', async () => {
+    const plain = await start({}, 'classifier');
+    const expected = await plain.classify(texts);
+    const [ahead, sida] = [await open({ mode: 'prefetch' }), await open({ mode: 'sida' })];
+    expect(await ahead.classify(texts)).toEqual(expected);
+    const predicted = await sida.classify(texts);
+    expect(predicted.map(({ routing }) => routing)).not.toEqual(expected.map(({ routing }) => routing));
+    for (const { probabilities } of predicted)
+      expect(probabilities.reduce((a, b) => a + b, 0)).toBeCloseTo(1, 9);
+    expect(sida.model.settings).toMatchObject({ mode: 'sida' });
+    await Promise.all([plain.stop(), ahead.stop(), sida.stop()]);
+  });
+
+  test('what cannot be predicted is refused when it is opened', async () => {
+    await expect(open({ mode: 'sida' }, 'languageModel')).rejects.toThrow('was made for another model');
+    await expect(open({ mode: 'none' })).rejects.toThrow('mode none needs no predictor');
+  });
 });

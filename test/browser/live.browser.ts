@@ -39,6 +39,8 @@ beforeEach(async () => {
   engine = new FakeEngine({ tokenMilliseconds: 15, layers: 4, numExperts: 32, resident: 12 });
   server = await HttpServer.start(engine, { port: 0, liveMilliseconds: 100 });
   page = await browser.newPage();
+  // A browser's first page on a busy machine.
+  page.setDefaultTimeout(100_000);
   [requests, complaints] = [[], []];
   page.on('request', (request) => requests.push(request.url()));
   page.on('console', (message) => complaints.push(message.text()));

@@ -59,6 +59,8 @@ export interface ServedParts {
   readonly texts: TextsBatch | undefined;
   /** Counters of the expert store. */
   readonly storeStats: () => EngineStats['store'];
+  /** Where its experts are. */
+  readonly storeExperts: () => EngineStats['experts'];
   readonly close: () => Promise<void>;
 }
 
@@ -130,6 +132,7 @@ export class Engine implements EngineClient {
   }
 
   stats(): Promise<EngineStats> {
+    const experts = this.parts.storeExperts();
     const running = [...this.writing].reduce((sum, job) => sum + job.running.size, this.telling.size);
     const { slots, queueLimit } = this.limits;
     return Promise.resolve({
@@ -141,6 +144,7 @@ export class Engine implements EngineClient {
       restarts: 0,
       residentBytes: process.memoryUsage.rss(),
       store: this.parts.storeStats(),
+      ...(experts && { experts }),
     });
   }
 

@@ -66,6 +66,7 @@ async function prepare(
     placement: plan.placement,
     settings: settingsOf(source, store && plan.reads),
     storeStats: () => (store ? numbersOf(store.stats) : {}),
+    storeExperts: () => store?.experts,
   });
 }
 

@@ -36,6 +36,8 @@ export interface PreparedModel {
   readonly settings?: ModelInfo['settings'];
   /** Counters of its expert store. */
   readonly storeStats?: () => EngineStats['store'];
+  /** Where its experts are. */
+  readonly storeExperts?: () => EngineStats['experts'];
 }
 
 /**
@@ -57,6 +59,7 @@ export async function servedParts(prepared: PreparedModel): Promise<ServedParts>
     batch,
     texts,
     storeStats: prepared.storeStats ?? ((): EngineStats['store'] => ({})),
+    storeExperts: prepared.storeExperts ?? ((): EngineStats['experts'] => undefined),
     close: prepared.close ?? (() => passes.release()),
   };
 }

@@ -18,9 +18,12 @@ export interface FixedPart {
   readonly dtype: 'float32' | 'bool';
 }
 
+/** Slots of a text up to which an empty lane keeps a row: single short requests allocate nothing. */
+const KEPT_CAPACITY = 256;
+
 /**
  * Texts always fill the first rows, so that a program over the next power of two of them reads the store where it lies:
- * the last text takes the place of one that leaves. Rows double as texts come, and a lane that is empty keeps nothing.
+ * the last text takes the place of one that leaves. Rows double as texts come, and a lane that is empty keeps one at most.
  */
 export class Lane<Text extends Seat<Text>> {
   readonly texts: Text[] = [];
@@ -68,7 +71,7 @@ export class Lane<Text extends Seat<Text>> {
       last.row = text.row;
     }
     [text.lane, text.row] = [undefined, -1];
-    if (this.texts.length === 0) this.resize(0);
+    if (this.texts.length === 0) this.forget();
   }
 
   /** Writes what a text keeps besides its tokens. */
@@ -96,6 +99,11 @@ export class Lane<Text extends Seat<Text>> {
       const numbers = from.parts.get(name)!.subarray(other * width, (other + 1) * width);
       this.parts.get(name)!.set(numbers as never, row * width);
     }
+  }
+
+  private forget(): void {
+    if (this.capacity > KEPT_CAPACITY) this.resize(0);
+    else if (this.kept.batch > 1) this.resize(1);
   }
 
   private resize(rows: number): void {

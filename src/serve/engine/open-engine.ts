@@ -39,8 +39,13 @@ export async function openEngine(source: EngineSource, limits: Partial<EngineLim
       await served.close();
       await hooks.close();
     };
-    const parts = await prepare(served, { ...source, name, mode, policy }, isRun, close);
-    return new Engine(parts, { ...limits, cacheBytes });
+    try {
+      const parts = await prepare(served, { ...source, name, mode, policy }, isRun, close);
+      return new Engine(parts, { ...limits, cacheBytes });
+    } catch (error) {
+      await served.close();
+      throw error;
+    }
   } catch (error) {
     await hooks.close();
     throw error;
@@ -53,10 +58,8 @@ async function prepare(
   isRun: boolean,
   close: () => Promise<void>,
 ): Promise<ServedParts> {
-  if (!tokenizer) {
-    await close();
+  if (!tokenizer)
     throw new ModelFolderError(`${folder}: there is no tokenizer.json, without which texts are no tokens`);
-  }
   return servedParts({
     ...{ name: source.name, model, tokenizer, passes, close },
     chatTemplate: ChatTemplate.openIfAny(folder),

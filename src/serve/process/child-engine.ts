@@ -118,7 +118,10 @@ export class ChildEngine implements EngineClient {
         this.asked.set(id, resolve);
         this.send({ kind: 'stats', id });
         // A pass may take longer; what was told last is no older than it.
-        setTimeout(() => resolve(undefined), ANSWERING).unref();
+        setTimeout(() => {
+          this.asked.delete(id);
+          resolve(undefined);
+        }, ANSWERING).unref();
       });
       this.latest = fresh ?? this.latest;
     }

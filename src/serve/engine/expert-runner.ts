@@ -4,6 +4,7 @@
  */
 import { encodeModel, compile, lower, type Program, type RuntimeOptions } from '../../runtime/index.js';
 import type { ExpertLease, ExpertStore } from '../store/expert-store.js';
+import { combineColumns, gatherColumns } from './expert-columns.js';
 import { columnsInput, expertColumns, type ExpertWidths } from './expert-network.js';
 import { groupChoices, type GroupedChoices } from './grouped-choices.js';
 import type { LayerOfExperts } from './layers-of-experts.js';
@@ -24,6 +25,9 @@ export interface ExpertWork {
 
 /** A layer of experts, and how wide they are. */
 export interface SizedLayer extends LayerOfExperts, ExpertWidths {}
+
+/** Experts that are asked for while one is computed. */
+const MOST_AHEAD = 8;
 
 /** The program of experts of one shape. */
 interface ShapeProgram {
@@ -85,7 +89,7 @@ export class ExpertRunner {
     into: Float32Array,
     announced: (distinct: readonly number[]) => void = () => undefined,
   ): Promise<void> {
-    const { layer, experts } = work;
+    const { layer, topK, rows, experts, gates } = work;
     const grouped = groupChoices(experts, this.store.layers[layer].numExperts);
     const resident = this.store.announce(layer, grouped.experts);
     announced(grouped.experts);
@@ -93,14 +97,17 @@ export class ExpertRunner {
       await this.runToken(work, into);
       return;
     }
-    this.gather(work, grouped);
+    const { width, outputWidth } = this.layers[layer];
+    this.reserve(grouped.choices.length, this.layers[layer]);
+    gatherColumns(rows, grouped, topK, width, this.columns);
     // What is in memory is computed while the rest is on its way.
     const indices = grouped.experts.map((_, index) => index);
     const ready = indices.filter((index) => resident[index]);
     for (let at = 0; at < ready.length; at += this.store.maxPinned)
       await this.runPart(layer, grouped, ready.slice(at, at + this.store.maxPinned));
-    for (const index of indices) if (!resident[index]) await this.runPart(layer, grouped, [index]);
-    combine(this.outputs, grouped, work, this.layers[layer].outputWidth, into);
+    const missing = indices.filter((index) => !resident[index]);
+    await this.runArriving(layer, grouped, missing);
+    combineColumns(this.outputs, grouped, gates, topK, outputWidth, into);
   }
 
   /** Frees the sessions; the store stays open. */
@@ -156,9 +163,46 @@ export class ExpertRunner {
       indices.map((index) => grouped.experts[index]),
     );
     try {
-      for (const [at, index] of indices.entries()) await this.runExpert(leases[at], grouped, index);
+      for (const [at, index] of indices.entries()) {
+        await this.runExpert(leases[at], grouped, index);
+        leases[at].release();
+      }
     } finally {
       for (const lease of leases) lease.release();
+    }
+  }
+
+  /** Runs experts one by one while the next ones are being read. */
+  private async runArriving(
+    layer: number,
+    grouped: GroupedChoices,
+    indices: readonly number[],
+  ): Promise<void> {
+    const waiting: Promise<readonly ExpertLease[]>[] = [];
+    const ahead = Math.min(MOST_AHEAD, this.store.maxPinned - 1);
+    let asked = 0;
+    const ask = (most: number): void => {
+      for (; asked < indices.length && waiting.length < most; asked++) {
+        const lease = this.store.acquire(layer, [grouped.experts[indices[asked]]]);
+        // Awaited below, perhaps after it has failed.
+        lease.catch(() => undefined);
+        waiting.push(lease);
+      }
+    };
+    try {
+      for (const index of indices) {
+        ask(ahead + 1);
+        const [lease] = await waiting.shift()!;
+        try {
+          ask(ahead);
+          await this.runExpert(lease, grouped, index);
+        } finally {
+          lease.release();
+        }
+      }
+    } finally {
+      for (const others of await Promise.allSettled(waiting))
+        if (others.status === 'fulfilled') for (const lease of others.value) lease.release();
     }
   }
 
@@ -175,51 +219,10 @@ export class ExpertRunner {
     await program.run({ columns, ...lease.weights });
   }
 
-  /** Copies every token's row to the columns that its experts read: `[width, tokens]`, one expert after another. */
-  private gather({ layer, rows, topK }: ExpertWork, { starts, choices }: GroupedChoices): void {
-    const { width, outputWidth } = this.layers[layer];
-    if (this.columns.length < choices.length * width) this.columns = new Float32Array(choices.length * width);
-    if (this.outputs.length < choices.length * outputWidth)
-      this.outputs = new Float32Array(choices.length * outputWidth);
-    const { columns } = this;
-    for (let expert = 0; expert + 1 < starts.length; expert++) {
-      const [start, count] = [starts[expert], starts[expert + 1] - starts[expert]];
-      for (let column = 0; column < count; column++) {
-        const from = Math.floor(choices[start + column] / topK) * width;
-        const to = start * width + column;
-        for (let i = 0; i < width; i++) columns[to + i * count] = rows[from + i];
-      }
-    }
-  }
-}
-
-/** Adds a token's outputs in the order of its choices, every step rounded to single precision as in a program. */
-function combine(
-  outputs: Float32Array,
-  { starts, rows, places }: GroupedChoices,
-  { gates, topK }: ExpertWork,
-  width: number,
-  into: Float32Array,
-): void {
-  into.fill(0);
-  let begun = -1;
-  for (let choice = 0; choice < rows.length; choice++) {
-    const row = rows[choice];
-    if (row < 0) continue;
-    const place = places[choice];
-    const [start, count] = [starts[place], starts[place + 1] - starts[place]];
-    const [gate, from, to] = [
-      gates[choice],
-      start * width + (row - start),
-      Math.floor(choice / topK) * width,
-    ];
-    // Outputs of several tokens lie beside each other, column by column.
-    const isFirst = begun !== to;
-    begun = to;
-    for (let i = 0; i < width; i++) {
-      const term = Math.fround(gate * outputs[from + i * count]);
-      into[to + i] = isFirst ? term : into[to + i] + term;
-    }
+  /** Makes room for columns and outputs. */
+  private reserve(rows: number, { width, outputWidth }: ExpertWidths): void {
+    if (this.columns.length < rows * width) this.columns = new Float32Array(rows * width);
+    if (this.outputs.length < rows * outputWidth) this.outputs = new Float32Array(rows * outputWidth);
   }
 }
 

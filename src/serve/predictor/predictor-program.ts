@@ -121,7 +121,8 @@ export class PredictorProgram {
         this.batchSize,
         length,
       );
-      const results = await program.run({ ...feeds });
+      // A predictor without attention reads no mask.
+      const results = await program.bindKnown(Object.entries(feeds)).run();
       predictions.forEach(({ topK: width, experts, probabilities }, l) => {
         const guesses = results[`experts.${l}`] as Int32Array;
         const shares = results[`probabilities.${l}`] as Float32Array;

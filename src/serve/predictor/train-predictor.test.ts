@@ -60,6 +60,13 @@ test('a predictor learns what the routers do, and says how well', async () => {
   expect(distinct.router).toBeGreaterThan(1);
 });
 
+test('a predictor without attention predicts as well', async () => {
+  const { network, ...rest } = settings('recurrent', 20);
+  const predictor = await trainPredictor({ ...rest, network: { ...network, attention: 'none' } });
+  const { real } = await evaluatePredictor(predictor, recording, embeddings, { maxSequences: 20 });
+  expect(real.top1).toBeGreaterThan(0.2);
+});
+
 test('training that was broken off ends with the same bits', async () => {
   const whole = await trainPredictor(settings('whole', 20));
   const stop = new AbortController();
@@ -73,7 +80,9 @@ test('training that was broken off ends with the same bits', async () => {
     }),
   ).rejects.toThrow('aborted');
   expect(last).toBe(10);
-  await expect(trainPredictor({ ...broken, network: { hiddenSize: 8, recurrentLayers: 1 } })).rejects.toThrow('another training');
+  await expect(trainPredictor({ ...broken, network: { hiddenSize: 8, recurrentLayers: 1 } })).rejects.toThrow(
+    'another training',
+  );
   const resumed = await trainPredictor(broken);
   for (const [name, values] of whole.weights) expect(resumed.weights.get(name)).toEqual(values);
   await expect(trainPredictor(broken)).rejects.toThrow('there is a finished predictor');

@@ -5,6 +5,8 @@
 import type { Passes } from '../../decode/index.js';
 import type { Model } from '../../models/index.js';
 import type { RuntimeOptions } from '../../runtime/index.js';
+import type { RoundingOptions } from '../quantised/rounded-experts.js';
+import { RoundedProducts } from '../quantised/rounded-products.js';
 import type { ExpertStore } from '../store/expert-store.js';
 import { expertWidths } from './expert-network.js';
 import { ExpertRunner } from './expert-runner.js';
@@ -15,6 +17,8 @@ import { StagedPasses } from './staged-passes.js';
 /** Settings of {@link openSplitModel}. */
 export interface SplitModelOptions {
   readonly runtime?: RuntimeOptions | undefined;
+  /** Rounds the matrices that every token multiplies with, routers excepted; they are of single precision when absent. */
+  readonly dense?: RoundingOptions | undefined;
   /** Sees every decision. */
   readonly observer?: RoutingObserver | undefined;
   /** Reads ahead. */
@@ -35,7 +39,7 @@ export async function openSplitModel(
   model: Model,
   weights: ReadonlyMap<string, Float32Array>,
   store: ExpertStore,
-  { runtime, ...hooks }: SplitModelOptions = {},
+  { runtime, dense, ...hooks }: SplitModelOptions = {},
 ): Promise<Passes> {
   const found = layersOfExperts(model);
   checkLayers(store, found);
@@ -46,7 +50,12 @@ export async function openSplitModel(
   const runner = await ExpertRunner.open(store, layers, runtime);
   const own = expertParameters(store);
   const resident = new Map([...weights].filter(([name]) => !own.has(name)));
-  return new StagedPasses({ layers, weights: resident, runner, ...(runtime && { runtime }), ...hooks });
+  const rounded = dense && new RoundedProducts(resident, dense);
+  return new StagedPasses({
+    ...{ layers, weights: resident, runner, rounded },
+    ...(runtime && { runtime }),
+    ...hooks,
+  });
 }
 
 /** Names of all parameters that belong to single experts, and are a store's instead of a program's. */

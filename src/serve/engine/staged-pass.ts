@@ -5,6 +5,7 @@
 import type { Pass } from '../../decode/index.js';
 import { inputName, splitStages, topologicalOrder, type Cut, type Tensor } from '../../graph/index.js';
 import type { Buffers, Program, Results, TensorData } from '../../runtime/index.js';
+import type { RoundedProducts } from '../quantised/rounded-products.js';
 import type { ExpertRunner } from './expert-runner.js';
 import type { PassStart, Prefetcher, RoutingDecision, RoutingObserver, RoutingSource } from './hooks.js';
 import { JointBuffers } from './joint-buffers.js';
@@ -29,6 +30,8 @@ export interface StagedPassParts {
   readonly cuts: readonly RoutedCut[];
   readonly weights: ReadonlyMap<string, Float32Array>;
   readonly runner: ExpertRunner;
+  /** Weights that products take in blocks of 4 or 8 bits. */
+  readonly rounded?: RoundedProducts | undefined;
   /** Where stages are compiled. */
   readonly programs: SharedPrograms;
   readonly observer?: RoutingObserver | undefined;
@@ -79,7 +82,7 @@ export class StagedPass implements Pass {
 
   /** Compiles the stages and joins them by their buffers. */
   static async open(parts: StagedPassParts): Promise<StagedPass> {
-    const { outputs, cuts, weights, programs } = parts;
+    const { outputs, cuts, weights, programs, rounded } = parts;
     const isWeight = (feed: string): boolean => weights.has(feed);
     const stages = splitStages(outputs, cuts, isWeight);
     const drafts: Draft[] = [];
@@ -89,7 +92,8 @@ export class StagedPass implements Pass {
       );
       const joints = new Map([...needs, ...Object.entries(stage.crossing)]);
       const made = { ...stage.outputs, ...Object.fromEntries(joints) };
-      const program = await programs.open(weightsFirst(made, isWeight));
+      const products = rounded ? rounded.replace(made) : made;
+      const program = await programs.open(weightsFirst(products, isWeight));
       drafts.push({ program: program.bindKnown(weights), joints, outputs: Object.keys(stage.outputs) });
     }
     const { compiled, junctions } = join(drafts, cuts, isWeight);

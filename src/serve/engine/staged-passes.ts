@@ -11,6 +11,7 @@ import {
   type TraceContext,
 } from '../../nn/index.js';
 import type { RuntimeOptions } from '../../runtime/index.js';
+import type { RoundedProducts } from '../quantised/rounded-products.js';
 import type { ExpertRunner, SizedLayer } from './expert-runner.js';
 import type { Prefetcher, RoutingObserver, RoutingSource } from './hooks.js';
 import { lookAhead } from './look-ahead.js';
@@ -23,6 +24,8 @@ export interface StagedPassesParts {
   /** Every parameter that is not of a single expert, by name. */
   readonly weights: ReadonlyMap<string, Float32Array>;
   readonly runner: ExpertRunner;
+  /** Weights that products take in blocks of 4 or 8 bits. */
+  readonly rounded?: RoundedProducts | undefined;
   readonly runtime?: RuntimeOptions;
   /** Sees every decision. */
   readonly observer?: RoutingObserver | undefined;

@@ -36,37 +36,14 @@ const ggufType = { int8: 'Q8_0', int4: 'Q4_0' };
 
 /** One contestant of ours; prints one JSON line. */
 async function decode(what) {
-  const { openCheckpoint } = await import('../dist/checkpoints/index.js');
   const { CachedWriter, Generator } = await import('../dist/decode/index.js');
-  const { createModel } = await import('../dist/models/index.js');
-  const { nameParameters } = await import('../dist/nn/index.js');
   const { Program } = await import('../dist/runtime/index.js');
-  const serve = await import('../dist/serve/index.js');
+  const { loadServedModel } = await import('../dist/serve/index.js');
   const began = performance.now();
-  const checkpoint = await openCheckpoint(folder);
-  const { options } = checkpoint;
-  const model = createModel(options);
-  const names = [...nameParameters(model).keys()];
-  const floats = await serve.openColdExperts(checkpoint, serve.expertBanks(options, true));
-  const bits = Number(what.slice(3));
-  const rounding = { bits, mode: 'symmetric' };
+  const bits = what === 'fp32' ? undefined : Number(what.slice(3));
   const runtime = { threads, spinWhileRunning: !process.argv.includes('--no-spin') };
-  const cold =
-    what === 'fp32'
-      ? floats
-      : new serve.QuantisedExperts(new serve.RoundedExperts(floats, rounding), model, runtime);
-  const numExperts = cold.layers.map((layer) => layer.numExperts);
-  const store = new serve.PagedExpertStore(cold, {
-    slots: Infinity,
-    policy: serve.createPolicy('lru', { numExperts }),
-  });
-  await store.preload();
-  const own = serve.expertParameters(store);
-  const weights = new Map();
-  for (const name of names) if (!own.has(name)) weights.set(name, await checkpoint.readParameter(name));
-  const dense = what === 'fp32' ? undefined : rounding;
-  const passes = await serve.openSplitModel(model, weights, store, { runtime, ...(dense && { dense }) });
-  const generator = new Generator(new CachedWriter(model, passes));
+  const served = await loadServedModel(folder, { expertBits: bits, denseBits: bits, runtime });
+  const generator = new Generator(new CachedWriter(served.model, served.passes));
   const settings = { maxTokens: tokens + 1, temperature: 0, topK: 0, topP: 1, seed: 1 };
   await generator.complete([prompt], { ...settings, maxTokens: 3 });
   const openSeconds = (performance.now() - began) / 1000;
@@ -94,8 +71,7 @@ async function decode(what) {
   }
   const total = times.reduce((sum, ms) => sum + ms, 0);
   const share = (ms) => ms / total;
-  await generator.release();
-  await store.close();
+  await served.close();
   console.log(
     JSON.stringify({
       ...quantiles(times),

@@ -19,7 +19,7 @@ import { nameParameters } from '../../nn/index.js';
 import type { RuntimeOptions } from '../../runtime/index.js';
 import { openTokenizer, type ExpertForm } from '../../train/index.js';
 import { QuantisedExperts } from '../quantised/quantised-experts.js';
-import { RoundedExperts } from '../quantised/rounded-experts.js';
+import { openRoundedExperts } from '../quantised/stored-experts.js';
 import {
   expertBanks,
   openColdExperts,
@@ -55,8 +55,16 @@ export interface LoadServedModelOptions extends Pick<
   readonly change?: ConfigChange | undefined;
   /** How the experts of a compressed folder are computed; `rebuilt` when absent. */
   readonly experts?: ExpertForm | undefined;
-  /** Rounds experts to so many bits as they arrive; they are computed in single precision when absent. */
+  /**
+   * Takes experts of so many bits: those that `import --pack --weights` wrote, or the floats, rounded as they arrive. They are
+   * computed in single precision when absent.
+   */
   readonly expertBits?: 4 | 8 | undefined;
+  /**
+   * Rounds the other matrices that every token multiplies with to so many bits, routers excepted. Each of a model's passes has its
+   * own copy of them, which no budget counts.
+   */
+  readonly denseBits?: 4 | 8 | undefined;
   readonly runtime?: RuntimeOptions | undefined;
   /** Looks into passes, reads ahead or decides in place of the routers, over the store that has been opened. */
   readonly hooks?: ((opened: OpenedStore) => Omit<SplitModelOptions, 'runtime'>) | undefined;
@@ -112,7 +120,15 @@ export async function loadServedModel(
 async function openServed(
   folder: string,
   checkpoint: Checkpoint,
-  { memoryBudget: budget, routingTrace, expertBits, runtime, hooks, ...memory }: LoadServedModelOptions,
+  {
+    memoryBudget: budget,
+    routingTrace,
+    expertBits,
+    denseBits,
+    runtime,
+    hooks,
+    ...memory
+  }: LoadServedModelOptions,
 ): Promise<ServedModel> {
   const model = createModel(checkpoint.options);
   const parameters = nameParameters(model);
@@ -136,14 +152,12 @@ async function openServed(
   const recorded =
     routingTrace === undefined ? {} : { trace: await readRoutedSteps(routingTrace, numExperts) };
   await readParameters(checkpoint, weights);
-  const { store, plan } = await openExpertStore(await coldTier(checkpoint, model, expertBits), {
-    ...needs,
-    ...recorded,
-    budget,
-  });
+  const cold = await coldTier(folder, checkpoint, model, expertBits, runtime);
+  const { store, plan } = await openExpertStore(cold, { ...needs, ...recorded, budget });
   try {
     const seen = hooks?.({ model, store, weights });
-    const passes = await openSplitModel(model, weights, store, { runtime, ...seen });
+    const dense = denseBits && ({ bits: denseBits, mode: 'symmetric' } as const);
+    const passes = await openSplitModel(model, weights, store, { runtime, dense, ...seen });
     const close = async (): Promise<void> => {
       await passes.release();
       await store.close();
@@ -159,11 +173,14 @@ async function openServed(
 const nothing: ColdTraits = { description: 'no experts', pageCache: 'used', residentBytes: 0 };
 
 async function coldTier(
+  folder: string,
   checkpoint: Checkpoint,
   model: Model,
   bits: LoadServedModelOptions['expertBits'],
+  runtime: RuntimeOptions | undefined,
 ): Promise<ColdExperts> {
   const floats = await openColdExperts(checkpoint, expertBanks(checkpoint.options, true));
   if (!bits) return floats;
-  return new QuantisedExperts(new RoundedExperts(floats, { bits, mode: 'symmetric' }), model);
+  const rounded = await openRoundedExperts(folder, floats, { bits, mode: 'symmetric' });
+  return new QuantisedExperts(rounded, model, runtime);
 }

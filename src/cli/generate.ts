@@ -183,7 +183,7 @@ function tellStore(stats: ExpertStoreStats | undefined): void {
   const { accesses, hits, bytesRead, stallMilliseconds, slots } = stats;
   const share = accesses === 0 ? 100 : (100 * hits) / accesses;
   process.stderr.write(
-    `experts: ${share.toFixed(1)} % of ${accesses} accesses found them in memory, which has ${slots} places; ` +
+    `experts: ${share.toFixed(1)} % of ${accesses} accesses found them in memory, which has ${slots} ${slots === 1 ? 'place' : 'places'}; ` +
       `${formatBytes(bytesRead)} read, ${(stallMilliseconds / 1000).toFixed(2)} s waited\n`,
   );
 }

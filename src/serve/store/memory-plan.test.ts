@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { parseBytes } from './memory-size.js';
 import { describePlan, MemoryBudgetError, planMemory, type MemoryNeeds } from './memory-plan.js';
 
 const needs: MemoryNeeds = {
@@ -38,6 +39,21 @@ describe('at the edge', () => {
     expect(error).toBeInstanceOf(MemoryBudgetError);
     expect(error).toMatchObject({ least: 668e6, budget: 668e6 - 1 });
     expect((error as Error).message).toContain('give at least 668 MB');
+  });
+
+  test('the budget that is told would do', () => {
+    fc.assert(
+      fc.property(fc.integer({ min: 1, max: 1e10 }), (residentBytes) => {
+        const all = { ...needs, residentBytes, slotBytes: 1 };
+        let told = '';
+        try {
+          planMemory(all, 1);
+        } catch (error) {
+          told = /give at least (.*)$/.exec((error as Error).message)![1];
+        }
+        expect(planMemory(all, parseBytes(told)).slots).toBeGreaterThanOrEqual(1);
+      }),
+    );
   });
 
   test('one byte less than all is not all', () => {

@@ -71,7 +71,7 @@ export function planMemory(needs: MemoryNeeds, budget?: number): MemoryPlan {
       `a memory budget of ${formatBytes(limit)} is too small: weights outside of experts take ` +
         `${formatBytes(residentBytes)}, keys and values ${formatBytes(keyValueBytes)}, buffers ${formatBytes(scratchBytes)}, ` +
         `${cold.residentBytes > 0 ? `centres ${formatBytes(cold.residentBytes)}, ` : ''}one expert ${formatBytes(slotBytes)}; ` +
-        `give at least ${formatBytes(Math.ceil(least / 1e6) * 1e6)}`,
+        `give at least ${formatBytes(roundedUp(least))}`,
     );
   const slots = Math.min(numExperts, Math.floor((limit - fixed) / Math.max(1, slotBytes)));
   const away = numExperts - slots;
@@ -92,6 +92,12 @@ export function planMemory(needs: MemoryNeeds, budget?: number): MemoryPlan {
     placement: lines.filter(({ bytes }) => bytes > 0),
     reads: `page cache: ${cold.pageCache}${cold.reason === undefined ? '' : ` (${cold.reason})`}`,
   };
+}
+
+/** The next number of three digits and zeros, so that what is told would do. */
+function roundedUp(bytes: number): number {
+  const unit = 10 ** Math.max(0, Math.floor(Math.log10(Math.max(1, bytes))) - 2);
+  return Math.ceil(bytes / unit) * unit;
 }
 
 /** A plan as lines for people. */

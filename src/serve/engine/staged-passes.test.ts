@@ -1,8 +1,14 @@
 import { afterAll, describe, expect, test } from 'vitest';
 import { buildModel, type BuiltModel } from '../../../test/support/kept-experts.js';
 import { SplitModels } from '../../../test/support/split-models.js';
-import { CachedWriter, Generator, type GenerationOptions, type Passes } from '../../decode/index.js';
-import type { LanguageModel } from '../../models/index.js';
+import {
+  CachedWriter,
+  Generator,
+  SequenceWriter,
+  type GenerationOptions,
+  type Passes,
+} from '../../decode/index.js';
+import type { EncoderDecoder, LanguageModel } from '../../models/index.js';
 import type { RoutedStep } from '../store/cache-policy.js';
 import { policyNames } from '../store/policies/index.js';
 import type { RoutingDecision } from './hooks.js';
@@ -85,6 +91,36 @@ describe.each(Object.entries(layers))('%s', (_, sparse) => {
 test('a generator writes the same text over a store', async () => {
   const built = buildModel({ ...decoder, sparse: layers['softmax top-2 of 6'] });
   const model = built.model as LanguageModel;
+  const options: GenerationOptions = { maxTokens: 12, temperature: 1, topK: 0, topP: 1, seed: 1 };
+  const expected = await (await Generator.create(model, models.whole(built))).complete(prompts, options);
+  const { passes } = await models.serve(built, { slots: 2 });
+  expect(await (await Generator.create(model, passes)).complete(prompts, options)).toEqual(expected);
+});
+
+test('an encoder–decoder writes the same targets over a store, whatever fits', async () => {
+  const built = buildModel({
+    kind: 'encoderDecoder',
+    ...{ hiddenSize: 16, numEncoderLayers: 2, numDecoderLayers: 2, numHeads: 2, intermediateSize: 24 },
+    ...{ contextLength: 40, targetLength: 40, attentionScale: 1, padTokenId: 3, tieEmbeddings: false },
+    initialization: { scale: 4, embedding: 1 },
+    sparse: { every: 1, numExperts: 4, topK: 2 },
+  });
+  const model = built.model as EncoderDecoder;
+  const write = async (passes: Passes): Promise<unknown> => {
+    const texts = await new SequenceWriter(model, passes).begin(prompts);
+    const all = texts.scores.map((scores) => [...scores]);
+    for (let token = 4; token < 8; token++) {
+      await texts.append([token, token === 6 ? undefined : 9, 11]);
+      all.push(...texts.scores.map((scores) => [...scores]));
+    }
+    return all;
+  };
+  const resident = await write((await models.serve(built)).passes);
+  for (const slots of [1, 3]) {
+    const { passes, store } = await models.serve(built, { slots });
+    expect(await write(passes)).toEqual(resident);
+    expect([store.stats.pinned, store.stats.evictions > 20]).toEqual([0, true]);
+  }
   const options: GenerationOptions = { maxTokens: 12, temperature: 1, topK: 0, topP: 1, seed: 1 };
   const expected = await (await Generator.create(model, models.whole(built))).complete(prompts, options);
   const { passes } = await models.serve(built, { slots: 2 });

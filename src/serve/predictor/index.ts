@@ -2,6 +2,8 @@
  * Predictors of routing: SiDA's network, recordings of what routers decided, training, evaluation.
  * @module
  */
+export { CausalPredictor, type TextMemory } from './causal-predictor.js';
+export { CausalPrefetch } from './causal-prefetch.js';
 export { PredictorError } from './errors.js';
 export {
   evaluatePredictor,

@@ -18,6 +18,18 @@ import { passTexts } from './pass-texts.js';
 /** What a mode needs to know of a store. */
 type StoreLayers = Pick<ExpertStore, 'layers'>;
 
+/** Reads the experts of a table ahead, those of early layers first. */
+function loadTable(
+  store: Pick<ExpertStore, 'layers' | 'prefetch'>,
+  names: readonly (string | undefined)[],
+  table: HashTable,
+): void {
+  names.forEach((name, layer) => {
+    const found = name === undefined ? undefined : table.layers.get(name);
+    if (found) store.prefetch(layer, found.distinct, names.length - layer);
+  });
+}
+
 /**
  * Name of the predicted layer of each layer of a store; undefined where none is predicted, as in a decoder.
  * @throws PredictorError if a predicted layer is in no layer of the store.
@@ -40,7 +52,7 @@ export function predictedNames(
 
 /** Settings of {@link PredictedRouting}. */
 export interface PredictedRoutingOptions {
-  readonly store: StoreLayers;
+  readonly store: Pick<ExpertStore, 'layers' | 'prefetch'>;
   readonly predicted: readonly PredictedLayer[];
   readonly tables: TableSource;
   /** Experts of a token: guesses of the tables that are used. By default each layer's own number. */
@@ -51,7 +63,7 @@ export interface PredictedRoutingOptions {
 
 /**
  * `sida`: the prediction takes the router's place, weighed by the predicted α. What is computed differs from the model
- * where the prediction does; no decision is waited for.
+ * where the prediction does; the load list of every layer is read ahead, and no decision is waited for.
  */
 export class PredictedRouting implements RoutingSource {
   readonly topK: readonly number[];
@@ -79,7 +91,9 @@ export class PredictedRouting implements RoutingSource {
       throw new PredictorError(
         `pass '${start.name}' does not have its texts whole, so no prediction can take the routers' place: let it prefetch`,
       );
-    const table = await this.options.tables.tableFor(texts.rows);
+    const { store, tables } = this.options;
+    const table = await tables.tableFor(texts.rows);
+    loadTable(store, this.names, table);
     return layers.map((layer) => {
       const width = this.topK[layer];
       const { experts, alphas, topK } = table.layers.get(this.names[layer]!)!;
@@ -120,14 +134,7 @@ export class PredictedPrefetch implements Prefetcher {
   async begin(start: PassStart): Promise<void> {
     const texts = passTexts(start);
     if (!texts || texts.rows.length === 0) return;
-    this.load(await this.tables.tableFor(texts.rows));
-  }
-
-  private load(table: HashTable): void {
-    this.names.forEach((name, layer) => {
-      const found = name === undefined ? undefined : table.layers.get(name);
-      if (found) this.store.prefetch(layer, found.distinct, this.names.length - layer);
-    });
+    loadTable(this.store, this.names, await this.tables.tableFor(texts.rows));
   }
 }
 

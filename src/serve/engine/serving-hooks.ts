@@ -4,7 +4,10 @@
  */
 import type { Model } from '../../models/index.js';
 import {
+  CausalPredictor,
+  CausalPrefetch,
   LookAheadPrefetch,
+  openPredictorFor,
   PredictedPrefetch,
   PredictedRouting,
   PredictorProcess,
@@ -20,7 +23,7 @@ class BothAhead implements Prefetcher {
   readonly lookAhead = true;
 
   constructor(
-    private readonly predicted: PredictedPrefetch,
+    private readonly predicted: CausalPrefetch | PredictedPrefetch,
     private readonly looked: LookAheadPrefetch,
   ) {}
 
@@ -37,7 +40,7 @@ class BothAhead implements Prefetcher {
 export class ServingHooks {
   private constructor(
     private readonly mode: ServingMode,
-    private readonly predictor: PredictorProcess | undefined,
+    private readonly predictor: CausalPredictor | PredictorProcess | undefined,
   ) {}
 
   /**
@@ -51,6 +54,10 @@ export class ServingHooks {
     if (mode === 'none' && predictor !== undefined)
       throw new RangeError('mode none needs no predictor: leave it out, or use prefetch or sida');
     if (predictor === undefined) return new ServingHooks(mode, undefined);
+    const opened = await openPredictorFor(predictor, model);
+    // Each token of a text that is being written is foretold when it is known: there is nothing to run ahead of.
+    if (opened.options.kind === 'languageModel')
+      return new ServingHooks(mode, await CausalPredictor.open(opened.predictor, opened.embeddings));
     return new ServingHooks(mode, await PredictorProcess.open({ predictor, model }));
   }
 
@@ -65,17 +72,19 @@ export class ServingHooks {
     const looked = new LookAheadPrefetch(store);
     if (!predictor) return { prefetcher: looked };
     const { layers: predicted } = predictor;
-    const tables = new TablesNow(predictor);
-    if (mode === 'prefetch')
-      return { prefetcher: new BothAhead(new PredictedPrefetch(store, predicted, tables), looked) };
-    if (model.options.kind !== 'classifier')
+    if (mode === 'prefetch' && predictor instanceof CausalPredictor)
+      return { prefetcher: new BothAhead(new CausalPrefetch(store, predictor), looked) };
+    if (predictor instanceof CausalPredictor || (mode === 'sida' && model.options.kind !== 'classifier'))
       throw new RangeError(
         `mode sida routes texts that are read whole, as classifiers do, and this is of kind ${model.options.kind}: use prefetch`,
       );
+    const tables = new TablesNow(predictor);
+    if (mode === 'prefetch')
+      return { prefetcher: new BothAhead(new PredictedPrefetch(store, predicted, tables), looked) };
     return { routing: new PredictedRouting({ store, predicted, tables }) };
   }
 
-  /** Ends the predictor's process. */
+  /** Ends the predictor, and its process where it has one. */
   async close(): Promise<void> {
     await this.predictor?.release();
   }

@@ -15,7 +15,7 @@ import { predictedNames } from './routing-modes.js';
  */
 export class CausalPrefetch implements Prefetcher {
   private readonly indices: readonly number[];
-  private readonly lanes = new WeakMap<object, TextMemory[]>();
+  private readonly lanes = new WeakMap<object, (TextMemory | undefined)[]>();
 
   /** @throws PredictorError if a predicted layer is in no layer of the store. */
   constructor(

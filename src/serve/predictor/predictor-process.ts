@@ -86,6 +86,7 @@ export class PredictorProcess implements TablePredictor {
   /** Ends the process. */
   async release(): Promise<void> {
     if (this.closed) return;
+    this.closed = true;
     const ended = new Promise((resolve) => this.child.once('close', resolve));
     this.child.disconnect();
     await ended;

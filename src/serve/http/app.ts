@@ -132,8 +132,13 @@ async function answer(
   const body = schema && checkBody(schema, await readJson(request, server.settings.bodyLimit));
   const ending = new AbortController();
   const abandon = (reason: unknown): void => ending.abort(reason);
-  request.signal.addEventListener('abort', () => abandon(new Error('the client has left')), { once: true });
-  if (request.signal.aborted) abandon(new Error('the client has left'));
+  const left = (): void => abandon(new Error('the client has left'));
+  const outgoing = context.env?.outgoing;
+  // A listener on the request's signal would keep every request for ever: undici's registry of requests that may be
+  // collected holds their signals, and a signal its listeners.
+  if (outgoing) outgoing.once('close', () => void (outgoing.writableFinished || left()));
+  else request.signal.addEventListener('abort', left, { once: true });
+  if (outgoing?.destroyed) left();
   const exchange: Exchange = {
     ...{ request, abandon },
     client: server.client,
@@ -143,7 +148,7 @@ async function answer(
     signal: ending.signal,
     closing: server.closing,
     draining: server.draining,
-    disconnect: () => void context.env?.outgoing?.destroy(),
+    disconnect: () => void outgoing?.destroy(),
   };
   return route.handle(exchange, body);
 }

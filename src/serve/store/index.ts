@@ -20,13 +20,7 @@ export type {
   ExpertStoreStats,
   LayerExperts,
 } from './expert-store.js';
-export {
-  describePlan,
-  MemoryBudgetError,
-  planMemory,
-  type MemoryNeeds,
-  type MemoryPlan,
-} from './memory-plan.js';
+export { MemoryBudgetError, planMemory, type MemoryNeeds, type MemoryPlan } from './memory-plan.js';
 export { formatBytes, parseBytes } from './memory-size.js';
 export { openExpertStore, type ExpertStoreOptions, type StoreWithPlan } from './open-store.js';
 export { PagedExpertStore, type PagedStoreOptions } from './paged-store.js';

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { parseBytes } from './memory-size.js';
-import { describePlan, MemoryBudgetError, planMemory, type MemoryNeeds } from './memory-plan.js';
+import { MemoryBudgetError, planMemory, type MemoryNeeds } from './memory-plan.js';
 
 const needs: MemoryNeeds = {
   residentBytes: 500e6,
@@ -15,15 +15,14 @@ const needs: MemoryNeeds = {
 test('what is left goes to experts', () => {
   const plan = planMemory(needs, 2e9);
   expect(plan).toMatchObject({ slots: 75, isAllInMemory: false, least: 668e6, bytes: 2e9 });
-  expect(describePlan(plan)).toEqual([
-    'memory: 2.00 GB of a budget of 2.00 GB',
-    '  weights outside of experts: 500 MB, memory',
-    '  keys and values: 100 MB, memory',
-    '  buffers of passes: 50.0 MB, memory',
-    '  places for 75 of 768 experts: 1.35 GB, memory',
-    '  693 experts at a time: 12.5 GB, disk (packed folder, float32)',
-    '  page cache: bypassed',
+  expect(plan.placement).toEqual([
+    { what: 'weights outside of experts', where: 'memory', bytes: 500e6 },
+    { what: 'keys and values', where: 'memory', bytes: 100e6 },
+    { what: 'buffers of passes', where: 'memory', bytes: 50e6 },
+    { what: 'places for 75 of 768 experts', where: 'memory', bytes: 1350e6 },
+    { what: '693 experts at a time', where: 'disk (packed folder, float32)', bytes: 12_474e6 },
   ]);
+  expect(plan.reads).toBe('page cache: bypassed');
 });
 
 describe('at the edge', () => {

@@ -99,18 +99,3 @@ function roundedUp(bytes: number): number {
   const unit = 10 ** Math.max(0, Math.floor(Math.log10(Math.max(1, bytes))) - 2);
   return Math.ceil(bytes / unit) * unit;
 }
-
-/** A plan as lines for people. */
-export function describePlan({
-  budget,
-  bytes,
-  placement,
-  reads,
-  isAllInMemory,
-}: MemoryPlan): readonly string[] {
-  return [
-    `memory: ${formatBytes(bytes)} of a budget of ${formatBytes(budget)}`,
-    ...placement.map(({ what, where, bytes: size }) => `  ${what}: ${formatBytes(size)}, ${where}`),
-    ...(isAllInMemory ? [] : [`  ${reads}`]),
-  ];
-}

@@ -177,6 +177,24 @@ test('layers with one router look ahead at what they decide themselves; the last
   expect(ahead).toEqual([true, true, false]);
 });
 
+test('passes that are begun together wait for each other', async () => {
+  const { passes } = await models.serve(everyBlock, { slots: 2 });
+  const one = await passes.get('one', (context) => ({ logits: trace(everyBlock, context).logits }));
+  const other = await passes.get('other', (context) => ({ logits: trace(everyBlock, context).logits }));
+  const feeds = [1, 2].map((step) => ({
+    tokens: Int32Array.from({ length: batch * time }, (_, i) => (step * i) % 31),
+    mask: new Uint8Array(batch * time).fill(1),
+  }));
+  const alone = [];
+  for (const feed of feeds) alone.push(((await one.run(feed))['logits'] as Float32Array).slice());
+  const together = await Promise.all([one.run(feeds[0]), other.run(feeds[1])]);
+  expect(together.map(({ logits }) => logits)).toEqual(alone);
+  const failed = other.run({ tokens: Int32Array.of(1) });
+  const after = one.run(feeds[1]);
+  await expect(failed).rejects.toThrow("'tokens' is int32[2, 5] but was given 1 numbers");
+  expect((await after)['logits']).toEqual(alone[1]);
+});
+
 test('feeds that a pass does not have, and a store of another model, are refused', async () => {
   const { passes, store } = await models.serve(everyBlock);
   const pass = await passes.get('whole texts', (context) => ({

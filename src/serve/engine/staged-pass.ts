@@ -39,6 +39,8 @@ export interface StagedPassParts {
   readonly routing?: RoutingSource | undefined;
   /** Number of the next pass. */
   readonly count: () => number;
+  /** Runs when the passes before have ended. */
+  readonly inTurn: <T>(run: () => Promise<T>) => Promise<T>;
 }
 
 /** A program between two routers. */
@@ -119,7 +121,7 @@ export class StagedPass implements Pass {
     }
     this.running = true;
     try {
-      return await this.runStages(feeds);
+      return await this.parts.inTurn(() => this.runStages(feeds));
     } finally {
       this.running = false;
     }

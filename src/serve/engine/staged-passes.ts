@@ -38,13 +38,15 @@ export interface StagedPassesParts {
 /**
  * Every pass becomes a program for each stretch between two routers, over the weights that are always in memory; between
  * them a runner computes the experts that were chosen. Every choice is served, whatever the layer's dispatch. One pass
- * runs at a time.
+ * runs at a time; others wait.
  */
 export class StagedPasses implements Passes {
   private readonly opened = new Map<string, Promise<StagedPass>>();
   private readonly indices: ReadonlyMap<object, number>;
   private readonly programs: SharedPrograms;
   private passes = 0;
+  /** Ends when the pass that was begun last has ended, however it ends. */
+  private last: Promise<unknown> = Promise.resolve();
 
   constructor(private readonly parts: StagedPassesParts) {
     this.programs = new SharedPrograms(parts.runtime);
@@ -86,7 +88,22 @@ export class StagedPasses implements Passes {
       },
     });
     const { programs } = this;
-    return StagedPass.open({ name, outputs, cuts, programs, ...this.parts, count: () => this.passes++ });
+    return StagedPass.open({
+      name,
+      outputs,
+      cuts,
+      programs,
+      ...this.parts,
+      count: () => this.passes++,
+      inTurn: (run) => this.inTurn(run),
+    });
+  }
+
+  /** Passes share what the runner computes in, so one waits for the other. */
+  private inTurn<T>(run: () => Promise<T>): Promise<T> {
+    const turn = this.last.then(run);
+    this.last = turn.catch(() => undefined);
+    return turn;
   }
 
   private cut(request: ExpertRequest): RoutedCut {

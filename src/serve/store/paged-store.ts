@@ -4,10 +4,10 @@
  */
 import { chooseVictim, ExpertNumbers, type CachePolicy, type ExpertId } from './cache-policy.js';
 import type { ColdExperts, ColdLayer } from './cold-experts.js';
+import { createEntry, isIdle, placeOf, type Entry } from './entry.js';
 import { Expectations } from './expectations.js';
 import type {
   ExpertLease,
-  ExpertPlace,
   ExpertStore,
   ExpertStoreEvent,
   ExpertStoreStats,
@@ -29,23 +29,6 @@ export interface PagedStoreOptions {
   readonly readsAtOnce?: number;
   /** Accesses that the hit rate leaves out; as many as there are places when absent. */
   readonly warmUp?: number;
-}
-
-/** An expert that has a place. */
-interface Entry {
-  readonly id: ExpertId;
-  readonly layer: number;
-  readonly expert: number;
-  readonly slot: Slot;
-  state: 'waiting' | 'reading' | 'ready' | 'failed';
-  /** Leases, given or promised. */
-  pins: number;
-  /** Read ahead and not yet used. */
-  isFresh: boolean;
-  weights: Readonly<Record<string, Float32Array>>;
-  /** Resolves when it can be used. */
-  readonly ready: Promise<void>;
-  readonly settle: (error?: Error) => void;
 }
 
 /** An acquire that waits for places. */
@@ -307,24 +290,7 @@ export class PagedExpertStore implements ExpertStore {
 
   /** Gives an expert a place; it must be read yet. */
   private place(id: ExpertId, slot: Slot, isAhead = false): Entry {
-    let settle!: Entry['settle'];
-    const ready = new Promise<void>((resolve, reject) => {
-      settle = (error) => (error ? reject(error) : resolve());
-    });
-    // Whoever waits is told; that nobody waits is no fault.
-    ready.catch(() => undefined);
-    const entry: Entry = {
-      id,
-      layer: this.numbers.layerOf(id),
-      expert: this.numbers.expertOf(id),
-      slot,
-      state: 'waiting',
-      pins: 0,
-      isFresh: isAhead,
-      weights: {},
-      ready,
-      settle,
-    };
+    const entry = createEntry(id, this.numbers.layerOf(id), this.numbers.expertOf(id), slot, isAhead);
     this.entries.set(id, entry);
     this.expectations.taken(id);
     this.policy.loaded(id);
@@ -418,15 +384,4 @@ export class PagedExpertStore implements ExpertStore {
 /** Reads that keep a disk busy while a computation blocks the thread, without keeping what is urgent waiting. */
 function readsFor(slotBytes: number): number {
   return Math.min(32, Math.max(4, Math.floor((64 << 20) / slotBytes)));
-}
-
-/** Whether nobody uses an expert and no read writes into its place. */
-function isIdle({ state, pins }: Entry): boolean {
-  return state === 'ready' && pins === 0;
-}
-
-function placeOf(entry: Entry | undefined): ExpertPlace {
-  if (!entry || entry.state === 'failed') return 'cold';
-  if (entry.state !== 'ready') return 'reading';
-  return entry.pins > 0 ? 'pinned' : 'ready';
 }

@@ -174,6 +174,32 @@ test('D3.11 what is not finished in time is told so, as the last event', async (
   expect((await command.ended).code).toBe(0);
 });
 
+test('under a memory budget, the live page is told where every expert is', async () => {
+  const { url } = await start('small', '--memory-budget', '8MB');
+  const body = { prompt: 'Once', max_tokens: 8, ignore_eos: true, seed: 1 };
+  expect((await post(`${url}/v1/completions`, body)).status).toBe(200);
+  const reading = new AbortController();
+  const answer = await fetch(`${url}/live/events`, { signal: reading.signal });
+  let text = '';
+  for await (const part of answer.body!.pipeThrough(new TextDecoderStream())) {
+    text += part;
+    if (text.includes('event: stats') && text.endsWith('\n\n')) break;
+  }
+  reading.abort();
+  const stats = JSON.parse(eventsOf(text).at(-1)!) as {
+    state: string;
+    stats: { experts: { places: string[]; accesses: number[] }[]; restarts: number };
+  };
+  expect(stats.state).toBe('ready');
+  expect(stats.stats.restarts).toBe(0);
+  expect(stats.stats.experts).toHaveLength(3);
+  for (const { places, accesses } of stats.stats.experts) {
+    expect(places).toHaveLength(8);
+    expect(accesses.reduce((a, b) => a + b, 0)).toBeGreaterThanOrEqual(8);
+  }
+  expect(await metric(url, 'expert_store_accesses_total')).toBeGreaterThan(0);
+});
+
 test('D3.17 a classifier tells classes and vectors', async () => {
   const { url } = await start('classifier');
   const body = { input: ['good', 'bad'], switchyard: { routed_experts: true } };

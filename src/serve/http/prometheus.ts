@@ -16,12 +16,17 @@ export interface ServerState {
 
 /** Counters of the expert store by name, and the rest are gauges. */
 const storeCounters: Readonly<Record<string, string>> = {
-  hits: 'Expert accesses whose weights were in memory when the router had decided.',
-  misses: 'Expert accesses that had to wait for their weights.',
-  prefetchedHits: 'Hits on weights that were read ahead.',
-  prefetches: 'Reads that were begun ahead of the router.',
-  bytesRead: 'Bytes of expert weights read from disk.',
-  stallMilliseconds: 'Milliseconds that passes waited for weights.',
+  accesses: 'Distinct experts that passes needed in their layers.',
+  hits: 'Accesses whose weights were in memory when the router had decided.',
+  prefetchedHits: 'Hits on weights that were read ahead and not used before.',
+  latePrefetches: 'Misses whose weights were being read ahead already.',
+  reads: 'Completed reads of experts.',
+  prefetchReads: 'Completed reads that were ahead of a decision.',
+  failedReads: 'Reads that failed.',
+  unusedPrefetches: 'Experts that were read ahead and evicted without a use.',
+  bytesRead: 'Bytes that completed reads moved.',
+  readMilliseconds: 'Milliseconds of all completed reads together.',
+  stallMilliseconds: 'Milliseconds in which somebody waited for weights.',
   evictions: 'Experts that made room for others.',
 };
 

@@ -101,6 +101,14 @@ const statsSchema: z.ZodType<EngineStats> = z.strictObject({
   restarts: count,
   residentBytes: count,
   store: z.record(z.string(), z.number()),
+  experts: z
+    .array(
+      z.strictObject({
+        places: z.array(z.enum(['cold', 'reading', 'ready', 'pinned'])),
+        accesses: z.array(count),
+      }),
+    )
+    .exactOptional(),
 });
 
 const modelSchema: z.ZodType<ModelInfo> = z.strictObject({

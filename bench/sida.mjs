@@ -3,7 +3,7 @@
  * experts, on routing that was recorded from trained models.
  *
  *   node bench/sida.mjs [--traces FOLDER] [--out docs/results/sida] [--folder /tmp/switchyard-sida] [--small] [--keep]
- *                       [--only mode,mode] [--limit SECONDS] [--fresh]
+ *                       [--only mode,mode] [--budgets 0.25,0.5] [--tasks sst2] [--limit SECONDS] [--fresh]
  *
  * `--traces`: what `docs/results/sida/record-traces.mjs` writes; Zipf's law without. `--small`: a model of 13 MB, for a
  * test. Every case runs in a process of its own and is written down when it ends; what is written down is not run again
@@ -33,7 +33,7 @@ const size = small ? sizes.small : sizes.whole;
 const folder = resolve(argument('folder', join(tmpdir(), `switchyard-sida-${small ? 'small' : 'whole'}`)));
 const out = resolve(argument('out', 'docs/results/sida'));
 const traces = argument('traces', '') && resolve(argument('traces', ''));
-const limit = Number(argument('limit', small ? '0.5' : '4'));
+const limit = Number(argument('limit', small ? '0.5' : '6'));
 const only = argument('only', '') && argument('only', '').split(',');
 const recordFile = join(out, small ? 'system-small.json' : 'system.json');
 const say = (text) => process.stderr.write(`${text}\n`);
@@ -42,13 +42,16 @@ const expertBytes = 2 * 4 * size.hiddenSize * size.intermediateSize;
 const experts = (size.numEncoderLayers / 2) * size.numExperts;
 const model = { ...size, experts, expertBytes: expertBytes * experts };
 
+const budgets = argument('budgets', small ? '0.4' : '0.25,0.5,0.1,0.75')
+  .split(',')
+  .map(Number);
+const tasks = argument('tasks', traces ? 'sst2,mrpc,multirc' : 'zipf').split(',');
+
 /** The cases, those that others are compared with first. */
 function casesOf() {
-  const tasks = traces ? ['sst2', 'mrpc', 'multirc'] : ['zipf'];
   const [first, ...others] = tasks.filter(
     (task) => !traces || existsSync(join(traces, `${task}-${size.numExperts}.jsonl`)),
   );
-  const budgets = small ? [0.4] : [0.25, 0.5, 0.1, 0.75];
   const list = [{ task: first, mode: 'resident', budget: 1 }];
   for (const budget of budgets) {
     // What does not change much with the budget is measured at one.
@@ -60,7 +63,7 @@ function casesOf() {
   for (const task of others)
     list.push(
       { task, mode: 'resident', budget: 1 },
-      ...['lru', 'belady', 'prefetch', 'sida', 'prefetch, oracle'].map((mode) => ({
+      ...['lru', 'belady', 'prefetch', 'sida', 'prefetch by an oracle'].map((mode) => ({
         task,
         mode,
         budget: 0.25,

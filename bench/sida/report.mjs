@@ -27,16 +27,20 @@ export function rowsOf({ disk, cases }) {
   return done.map((one) => {
     const { task, mode, budget, result } = one;
     const resident = residents.get(`${task} ${formOf(mode)}`);
+    const whole = residents.get(`${task} experts`);
     const { times } = result;
-    const same = resident?.times.slice(0, times.length) ?? [];
-    // Where it went further than the resident case, its mean stands for the rest.
-    const compute =
-      resident && sum(same) + (times.length - same.length) * (sum(resident.times) / resident.times.length);
+    // Where it went further than the resident case, that one's mean stands for the rest.
+    const took = (other) => {
+      if (!other) return undefined;
+      const same = other.times.slice(0, times.length);
+      return sum(same) + (times.length - same.length) * (sum(other.times) / other.times.length);
+    };
+    const compute = took(resident);
     const load = result.bytesRead / disk.bytesPerSecond;
     const bound = compute && Math.max(compute, load);
     return {
       ...{ task, mode, budget, result, compute, load },
-      ofResident: compute && compute / result.wallSeconds,
+      ofResident: whole && took(whole) / result.wallSeconds,
       overlapBound: bound && times.length / bound,
       ofBound: bound && bound / result.wallSeconds,
       boundBy: bound && (load > compute ? 'disk' : 'compute'),

@@ -110,8 +110,9 @@ try {
   const wrote = await generate(folder, size, say);
   if (wrote > 0) say(`model of ${(model.expertBytes / 1e9).toFixed(2)} GB written in ${wrote.toFixed(0)} s`);
   if (todo.length > 0 || !record.disk) {
-    record.disk = child({ what: 'disk', folder, limit: small ? 0.3 : 4 });
-    if (record.disk.failed) throw new Error(record.disk.failed);
+    const disk = child({ what: 'disk', folder, limit: small ? 0.3 : 4 });
+    if (disk.failed) throw new Error(disk.failed);
+    if (!(record.disk?.bytesPerSecond > disk.bytesPerSecond)) record.disk = disk;
     say(`disk: ${(record.disk.bytesPerSecond / 1e9).toFixed(2)} GB/s, page cache ${record.disk.pageCache}`);
     save(record);
   }

@@ -147,5 +147,7 @@ if (process.send) {
   // Signals are for the server, which finishes requests first; without it there is nothing to do.
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => undefined);
   process.on('disconnect', () => process.exit(0));
+  // The server may have gone before this was listening.
+  if (!process.connected) process.exit(0);
   setInterval(() => void engine.beat(), BEAT);
 }

@@ -42,7 +42,7 @@ export class PredictorProcess implements TablePredictor {
     readonly layers: readonly PredictedLayer[],
   ) {
     child.on('message', (message: FromPredictor) => this.receive(message));
-    child.on('close', () => this.refuseAll('the process of the predictor has ended'));
+    child.on('exit', () => this.refuseAll('the process of the predictor has ended'));
   }
 
   /**
@@ -58,9 +58,9 @@ export class PredictorProcess implements TablePredictor {
       const died = (): void =>
         reject(new PredictorError('the process of the predictor ended before it was open'));
       child.once('error', reject);
-      child.once('close', died);
+      child.once('exit', died);
       child.once('message', (message: FromPredictor) => {
-        child.off('close', died);
+        child.off('exit', died);
         if (message.kind === 'opened') resolve(new PredictorProcess(child, message.layers));
         else reject(new PredictorError(message.kind === 'failed' ? message.message : message.kind));
       });
@@ -87,7 +87,7 @@ export class PredictorProcess implements TablePredictor {
   async release(): Promise<void> {
     if (this.closed) return;
     this.closed = true;
-    const ended = new Promise((resolve) => this.child.once('close', resolve));
+    const ended = new Promise((resolve) => this.child.once('exit', resolve));
     this.child.disconnect();
     await ended;
   }

@@ -1,0 +1,77 @@
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import {
+  loadPredictor,
+  openPredictorFor,
+  PredictorProgram,
+  type PredictorOptions,
+} from '../../src/serve/index.js';
+import { saveSmallModel } from '../support/served-models.js';
+import { savePredictorFor } from '../support/small-predictor.js';
+import { temporaryFolder } from '../support/tiny-training.js';
+
+/** The built package: a process needs a file that Node can run. */
+const built = (await import(
+  new URL('../../dist/serve/index.js', import.meta.url).href
+)) as typeof import('../../src/serve/index.js');
+
+let folder: string;
+let options: PredictorOptions;
+const path = (name: string): string => join(folder, name);
+
+beforeAll(async () => {
+  folder = await temporaryFolder();
+  await saveSmallModel(path('model'), 'classifier');
+  await saveSmallModel(path('other'), 'encoderDecoder');
+  options = await savePredictorFor(path('model'), path('predictor'));
+});
+afterAll(() => rm(folder, { recursive: true }));
+
+const batches = Array.from({ length: 24 }, (_, i) => [
+  Int32Array.from({ length: 3 + (i % 5) }, (_t, t) => (i * 7 + t * 3) % 200),
+  Int32Array.of(i, 5, 9),
+]);
+
+test('a predictor in its own process says what it says here, ahead of the passes', async () => {
+  const { predictor, embeddings, options: model } = await openPredictorFor(path('predictor'), path('model'));
+  const here = new PredictorProgram(predictor, embeddings, { contextLength: model.contextLength, topK: 2 });
+  const there = await built.PredictorProcess.open({
+    predictor: path('predictor'),
+    model: path('model'),
+    topK: 2,
+  });
+  expect(there.layers).toEqual(options.layers);
+  const tables = new built.TablesAhead(there);
+  const announcing = (async () => {
+    for (const rows of batches) {
+      await tables.announce(rows);
+      expect(tables.waiting).toBeLessThanOrEqual(built.TABLES_AHEAD);
+    }
+    tables.end();
+  })();
+  for (const rows of batches) {
+    const { layers } = await tables.tableFor(rows);
+    for (const { layer, experts, probabilities } of await here.predict(rows)) {
+      expect(layers.get(layer.name)?.experts).toEqual(experts);
+      expect(layers.get(layer.name)?.alphas).toEqual(probabilities);
+    }
+  }
+  await announcing;
+  expect(tables.stats.tables).toBe(24);
+  expect(there.milliseconds).toBeGreaterThan(0);
+  await expect(there.predict([new Int32Array()])).rejects.toThrow('a text of 0 tokens cannot be predicted');
+  const last = there.predict(batches[0]);
+  await there.release();
+  await last.catch(() => undefined);
+  await expect(there.predict(batches[0])).rejects.toThrow('the process of the predictor has ended');
+  await here.release();
+});
+
+test('what it refuses, it says in its own words', async () => {
+  const open = (predictor: string, model: string): Promise<unknown> =>
+    built.PredictorProcess.open({ predictor: path(predictor), model: path(model) });
+  await expect(open('nowhere', 'model')).rejects.toThrow('there is no predictor here');
+  await expect(open('predictor', 'other')).rejects.toThrow('was made for another model');
+  expect((await loadPredictor(path('predictor'))).options).toEqual(options);
+});

@@ -61,7 +61,7 @@ ${tiles}
 <div class="title"><h2 id="experts-title">Experts</h2><p>A row for each layer, a cell for each expert: <span id="grid-count"></span></p></div>
 <div class="scroll"><canvas id="grid" role="img" aria-label="Experts"></canvas></div>
 <ul class="legend">
-<li>on disk</li><li class="reading">being read</li><li class="memory">in memory, darker the more it was needed</li>
+<li>on disk</li><li class="reading">being read</li><li class="memory">in memory, stronger the more it was needed</li>
 <li class="used">used just now</li><li class="chosen">by the token</li>
 </ul>
 <p class="told" id="grid-told"></p>

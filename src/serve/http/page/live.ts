@@ -73,7 +73,7 @@ function showModel(model: ModelInfo): void {
   document.title = `${model.name} · Switchyard`;
   const chips = [
     ...Object.entries(model.settings).map(([name, value]) => `${name} ${value}`),
-    ...model.placement.map(({ what, where, bytes }) => `${what}: ${bytesText(bytes)} in ${where}`),
+    ...model.placement.map(({ what, where, bytes }) => `${what}: ${bytesText(bytes)}, ${where}`),
   ];
   byId('settings').replaceChildren(...chips.map((text) => make('li', text)));
   grid.setLayers(model.routedLayers);

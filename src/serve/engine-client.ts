@@ -102,7 +102,7 @@ export interface GenerationRequest {
 /** A token and how probable it was. */
 export interface ScoredToken {
   readonly id: number;
-  /** What it spells by itself: U+FFFD for parts of characters. */
+  /** What it spells after the token before it: U+FFFD for parts of characters. */
   readonly text: string;
   /** Its bytes in UTF-8; none for parts of characters. */
   readonly bytes: readonly number[];

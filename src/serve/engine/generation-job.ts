@@ -14,7 +14,7 @@ import type {
 import type { CheckedRequest } from './check-request.js';
 import { EventQueue } from './event-queue.js';
 import { Job, type JobOptions } from './job.js';
-import { tokenProbabilities } from './probabilities.js';
+import { spelling, tokenProbabilities } from './probabilities.js';
 import type { ServedText, TextBatch, TextWishes } from './text-batch.js';
 import { TokenChooser } from './token-chooser.js';
 
@@ -91,6 +91,8 @@ export class GenerationJob extends Job {
     if (request.stopTokens.includes(id) || (!request.ignoreEnd && endTokens.includes(id)))
       return this.endText(running, 'stop', id);
     running.count++;
+    const { before } = running;
+    running.before = id;
     const piece = running.stream.push(id);
     const { topLogProbabilities: top } = request;
     this.events.push({
@@ -98,7 +100,7 @@ export class GenerationJob extends Job {
       index: running.index,
       id,
       text: piece,
-      ...(top !== undefined && { probabilities: tokenProbabilities(tokenizer, scores, id, top) }),
+      ...(top !== undefined && { probabilities: tokenProbabilities(tokenizer, scores, id, top, before) }),
       ...(request.routing && { routing: running.routing }),
     });
     this.writing.onToken(running);
@@ -145,6 +147,7 @@ export class GenerationJob extends Job {
       index,
       new TokenChooser(request, index, before),
       new TextStream(tokenizer, before, request.stop),
+      before.at(-1),
     );
     running.text = seat({
       onRouting: request.routing ? (routing) => this.routed(running, routing) : undefined,
@@ -168,14 +171,15 @@ export class GenerationJob extends Job {
     const next = this.prompt[position + 1];
     const known = scores.subarray(0, tokenizer.vocabSize);
     const top = this.request.topLogProbabilities!;
-    this.probabilities.push(tokenProbabilities(tokenizer, known, next, top));
+    this.probabilities.push(tokenProbabilities(tokenizer, known, next, top, this.prompt[position]));
   }
 
   /** The tokens of the prompt. */
   private detail(): PromptToken[] {
     return this.prompt.map((id, position) => {
       const probabilities = this.probabilities[position - 1] as TokenProbabilities | undefined;
-      return { id, text: this.writing.tokenizer.decode([id]), ...(probabilities && { probabilities }) };
+      const text = spelling(this.writing.tokenizer, id, this.prompt[position - 1]);
+      return { id, text, ...(probabilities && { probabilities }) };
     });
   }
 }
@@ -195,5 +199,7 @@ export class RunningText {
     readonly index: number,
     readonly chooser: TokenChooser,
     readonly stream: TextStream,
+    /** The token before the next one. */
+    public before: number | undefined,
   ) {}
 }

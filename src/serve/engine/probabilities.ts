@@ -10,20 +10,44 @@ import type { ScoredToken, TokenProbabilities } from '../engine-client.js';
  * Probabilities by the model itself.
  * @param scores of all tokens
  * @param count of the most probable ones
+ * @param before the token before it, if there is one
  */
 export function tokenProbabilities(
   tokenizer: Pick<Tokenizer, 'decode'>,
   scores: Float32Array,
   id: number,
   count: number,
+  before: number | undefined,
 ): TokenProbabilities {
   const logs = logProbabilities(scores);
-  const told = (token: number): ScoredToken => describe(tokenizer, token, logs[token]);
+  const told = (token: number): ScoredToken => describe(tokenizer, token, before, logs[token]);
   return { ...told(id), top: largest(logs, count).map(told) };
 }
 
-function describe(tokenizer: Pick<Tokenizer, 'decode'>, id: number, logProbability: number): ScoredToken {
-  const text = tokenizer.decode([id]);
+/**
+ * What a token spells after another one: many tokenizers leave out the space of a word at the beginning of what they are
+ * given, so a token by itself would lose it.
+ */
+export function spelling(
+  tokenizer: Pick<Tokenizer, 'decode'>,
+  id: number,
+  before: number | undefined,
+): string {
+  const alone = tokenizer.decode([id]);
+  if (before === undefined) return alone;
+  const known = tokenizer.decode([before]);
+  const both = tokenizer.decode([before, id]);
+  // Two parts of one character spell it together.
+  return both.startsWith(known) ? both.slice(known.length) : alone;
+}
+
+function describe(
+  tokenizer: Pick<Tokenizer, 'decode'>,
+  id: number,
+  before: number | undefined,
+  logProbability: number,
+): ScoredToken {
+  const text = spelling(tokenizer, id, before);
   return { id, text, bytes: text.includes('\uFFFD') ? [] : [...Buffer.from(text)], logProbability };
 }
 

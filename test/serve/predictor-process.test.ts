@@ -75,3 +75,49 @@ test('what it refuses, it says in its own words', async () => {
   await expect(open('predictor', 'other')).rejects.toThrow('was made for another model');
   expect((await loadPredictor(path('predictor'))).options).toEqual(options);
 });
+
+/** Waits for something that comes by itself. */
+async function until(holds: () => boolean | Promise<boolean>): Promise<void> {
+  while (!(await holds())) await new Promise((resolve) => setTimeout(resolve, 20));
+}
+
+test('signals to end leave it at work: it ends with its channel', async () => {
+  const there = await built.PredictorProcess.open({ predictor: path('predictor'), model: path('model') });
+  const { pid } = there;
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+    process.kill(pid!, signal);
+    expect(await there.predict(batches[0])).toHaveLength(options.layers.length);
+  }
+  expect(there.pid).toBe(pid);
+  await there.release();
+  expect(() => process.kill(pid!, 0)).toThrow('ESRCH');
+});
+
+test('a process that dies is started again; what was asked of it is refused', async () => {
+  const there = await built.PredictorProcess.open({ predictor: path('predictor'), model: path('model') });
+  const expected = await there.predict(batches[1]);
+  const { pid } = there;
+  const lost = there.predict(batches[1]);
+  process.kill(pid!, 'SIGKILL');
+  await expect(lost).rejects.toThrow('the process of the predictor has ended');
+  await expect(there.predict(batches[1])).rejects.toThrow('the process of the predictor has ended');
+  await until(() =>
+    there.predict(batches[1]).then(
+      () => true,
+      () => false,
+    ),
+  );
+  expect(await there.predict(batches[1])).toEqual(expected);
+  expect(there.pid).not.toBe(pid);
+  await there.release();
+});
+
+test('none is started again once it is released', async () => {
+  const there = await built.PredictorProcess.open({ predictor: path('predictor'), model: path('model') });
+  const { pid } = there;
+  process.kill(pid!, 'SIGKILL');
+  await until(() => there.pid === undefined);
+  await there.release();
+  await new Promise((resolve) => setTimeout(resolve, 700));
+  expect(there.pid).toBeUndefined();
+});

@@ -113,3 +113,17 @@ test('it reads ahead for text that is being written, and changes no bit', async 
     if (slots === 10) expect(ran.prefetchReads).toBeGreaterThan(0);
   }
 });
+
+test('a pass whose tokens cannot be foretold goes on, and later ones are foretold again', async () => {
+  const resident = await scores(Infinity, () => ({}));
+  const steps = await CausalPredictor.open(predictorOf(), embeddings);
+  released.push(() => steps.release());
+  let asked = 0;
+  const next: CausalPredictor['next'] = (memory, token) =>
+    ++asked === 2 ? Promise.reject(new Error('no memory is left')) : steps.next(memory, token);
+  const failing = { layers: steps.layers, begin: () => steps.begin(), next } as CausalPredictor;
+  const ran = await scores(10, (store) => ({ prefetcher: new CausalPrefetch(store, failing) }));
+  expect(ran.all).toEqual(resident.all);
+  expect(asked).toBeGreaterThan(4);
+  expect(ran.prefetchReads).toBeGreaterThan(0);
+});

@@ -26,10 +26,20 @@ export class CausalPrefetch implements Prefetcher {
     this.indices = predictor.layers.map(({ name }) => names.indexOf(name));
   }
 
-  async begin({ feeds, shapes }: PassStart): Promise<void> {
+  async begin(start: PassStart): Promise<void> {
+    // A pass can do without guesses; a memory that was left behind is begun anew, by its length.
+    const guesses = await this.guess(start).catch(() => undefined);
+    guesses?.forEach((chosen, l) => {
+      const wanted = byDemand(Int32Array.from(chosen), this.predictor.layers[l].numExperts);
+      if (wanted.length > 0) this.store.prefetch(this.indices[l], wanted, this.indices.length - l);
+    });
+  }
+
+  /** Experts of all new tokens, for each predicted layer; undefined for a pass that has no such tokens. */
+  private async guess({ feeds, shapes }: PassStart): Promise<readonly number[][] | undefined> {
     const tokens = feeds['tokens'] as Int32Array | undefined;
     const [rows, time] = shapes['tokens'] ?? [0, 0];
-    if (!tokens || rows * time !== tokens.length) return;
+    if (!tokens || rows * time !== tokens.length) return undefined;
     const mask = feeds['mask'] as Uint8Array | undefined;
     const lengths = feeds['cache.lengths'] as Int32Array | undefined;
     const memories = this.memoriesOf(feeds, rows);
@@ -45,10 +55,7 @@ export class CausalPrefetch implements Prefetcher {
       }
       memories[row] = memory;
     }
-    this.indices.forEach((layer, l) => {
-      const wanted = byDemand(Int32Array.from(guesses[l]), this.predictor.layers[l].numExperts);
-      if (wanted.length > 0) this.store.prefetch(layer, wanted, this.indices.length - l);
-    });
+    return guesses;
   }
 
   /** What is remembered of the texts of a lane; nothing of passes without a cache. */

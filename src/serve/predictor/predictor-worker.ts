@@ -42,7 +42,11 @@ if (process.send) {
     if (message.kind === 'open') void open(message).then((opened) => (program = opened), fail);
     else void predict(program, message);
   });
+  // Ctrl-C reaches the whole group: passes that are finished first still ask. It ends with its channel.
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => undefined);
   process.on('disconnect', () => process.exit(0));
+  // The parent may have gone before this was listening.
+  if (!process.connected) process.exit(0);
 }
 
 async function open({

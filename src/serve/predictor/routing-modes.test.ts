@@ -160,6 +160,17 @@ test('with the true decisions ahead, every expert that fits is a hit', async () 
   expect(ahead.stats.hits).toBeGreaterThan(plain.stats.hits);
 });
 
+test('a prefetch whose predictor fails reads nothing ahead, and the pass goes on', async () => {
+  const resident = await classify(storeOf(small));
+  const store = storeOf(small, 4);
+  const tables = { tableFor: (): Promise<HashTable> => Promise.reject(new Error('its process has ended')) };
+  const prefetcher = new PredictedPrefetch(store, layers, tables);
+  expect(await classify(store, { prefetcher })).toEqual(resident);
+  expect(store.stats.prefetchReads).toBe(0);
+  const routing = new PredictedRouting({ store, predicted: layers, tables });
+  await expect(classify(storeOf(small), { routing })).rejects.toThrow('its process has ended');
+});
+
 const decoder = buildModel({
   hiddenSize: 16,
   numLayers: 4,

@@ -27,9 +27,11 @@ export class KeptExperts implements ColdExperts {
   readonly slotBytes: number;
   readonly traits = { description: 'kept in memory', pageCache: 'bypassed', residentBytes: 0 } as const;
 
+  /** @param isBroken whether an expert cannot be read now */
   constructor(
     private readonly built: BuiltModel,
     transposed = true,
+    private readonly isBroken: (layer: number, expert: number) => boolean = () => false,
   ) {
     const banks = expertBanks(built.model.options as ModelOptions, transposed);
     this.layers = banks.map((info) => ({ ...info, placed: placeParameters(info.parameters) }));
@@ -40,6 +42,7 @@ export class KeptExperts implements ColdExperts {
     const info = this.layers[layer];
     data.fill(NaN);
     await new Promise((resolve) => setImmediate(resolve));
+    if (this.isBroken(layer, expert)) throw new Error('bad sector');
     for (const { name, offset, length } of info.placed) {
       const all = this.built.weights.get(`${info.name}.${name}`)!;
       const own = all.subarray(expert * length, (expert + 1) * length);

@@ -19,6 +19,8 @@ export interface ServeOptions extends SplitModelOptions {
   readonly slots?: number;
   readonly policy?: PolicyName;
   readonly trace?: readonly RoutedStep[];
+  /** Whether an expert cannot be read now. */
+  readonly isBroken?: (layer: number, expert: number) => boolean;
 }
 
 /** Opens models and closes them at the end of a test file. */
@@ -28,9 +30,9 @@ export class SplitModels {
   /** A model whose experts are in a store. */
   async serve(
     built: BuiltModel,
-    { slots = Infinity, policy = 'lru', trace = [], ...hooks }: ServeOptions = {},
+    { slots = Infinity, policy = 'lru', trace = [], isBroken, ...hooks }: ServeOptions = {},
   ): Promise<{ passes: Passes; store: PagedExpertStore }> {
-    const cold = new KeptExperts(built);
+    const cold = new KeptExperts(built, true, isBroken);
     const numExperts = cold.layers.map((layer) => layer.numExperts);
     const store = new PagedExpertStore(cold, { slots, policy: createPolicy(policy, { numExperts, trace }) });
     const passes = await openSplitModel(built.model, built.weights, store, hooks);

@@ -29,6 +29,9 @@ export interface SizedLayer extends LayerOfExperts, ExpertWidths {}
 /** Experts that are asked for while one is computed. */
 const MOST_AHEAD = 8;
 
+/** Acquires experts of the layer that is run. */
+type Acquire = (experts: readonly number[]) => Promise<readonly ExpertLease[]>;
+
 /** The program of experts of one shape. */
 interface ShapeProgram {
   readonly program: Program;
@@ -89,14 +92,30 @@ export class ExpertRunner {
     into: Float32Array,
     announced: (distinct: readonly number[]) => void = () => undefined,
   ): Promise<void> {
-    const { layer, topK, rows, experts, gates } = work;
+    const { layer, experts } = work;
     const grouped = groupChoices(experts, this.store.layers[layer].numExperts);
     const resident = this.store.announce(layer, grouped.experts);
-    announced(grouped.experts);
-    if (resident.every(Boolean) && this.isOneToken(work)) {
-      await this.runToken(work, into);
-      return;
+    const unasked = new Set(grouped.experts);
+    const acquire: Acquire = (wanted) => {
+      for (const expert of wanted) unasked.delete(expert);
+      return this.store.acquire(layer, wanted);
+    };
+    try {
+      announced(grouped.experts);
+      if (resident.every(Boolean) && this.isOneToken(work)) await this.runToken(work, acquire, into);
+      else await this.runGrouped(work, grouped, resident, acquire, into);
+    } finally {
+      this.store.withdraw(layer, [...unasked]);
     }
+  }
+
+  private async runGrouped(
+    { layer, topK, rows, gates }: ExpertWork,
+    grouped: GroupedChoices,
+    resident: readonly boolean[],
+    acquire: Acquire,
+    into: Float32Array,
+  ): Promise<void> {
     const { width, outputWidth } = this.layers[layer];
     this.reserve(grouped.choices.length, this.layers[layer]);
     gatherColumns(rows, grouped, topK, width, this.columns);
@@ -104,9 +123,9 @@ export class ExpertRunner {
     const indices = grouped.experts.map((_, index) => index);
     const ready = indices.filter((index) => resident[index]);
     for (let at = 0; at < ready.length; at += this.store.maxPinned)
-      await this.runPart(layer, grouped, ready.slice(at, at + this.store.maxPinned));
+      await this.runPart(acquire, grouped, ready.slice(at, at + this.store.maxPinned));
     const missing = indices.filter((index) => !resident[index]);
-    await this.runArriving(layer, grouped, missing);
+    await this.runArriving(acquire, grouped, missing);
     combineColumns(this.outputs, grouped, gates, topK, outputWidth, into);
   }
 
@@ -127,9 +146,10 @@ export class ExpertRunner {
   /** Runs a single token's experts, in one program unless they have their own. */
   private async runToken(
     { layer, topK, rows, experts, gates }: ExpertWork,
+    acquire: Acquire,
     into: Float32Array,
   ): Promise<void> {
-    const leases = await this.store.acquire(layer, [...experts]);
+    const leases = await acquire([...experts]);
     try {
       if (leases.every(({ run }) => !run)) {
         const program = await this.tokenProgram(layer, topK);
@@ -157,11 +177,12 @@ export class ExpertRunner {
     return opened;
   }
 
-  private async runPart(layer: number, grouped: GroupedChoices, indices: readonly number[]): Promise<void> {
-    const leases = await this.store.acquire(
-      layer,
-      indices.map((index) => grouped.experts[index]),
-    );
+  private async runPart(
+    acquire: Acquire,
+    grouped: GroupedChoices,
+    indices: readonly number[],
+  ): Promise<void> {
+    const leases = await acquire(indices.map((index) => grouped.experts[index]));
     try {
       for (const [at, index] of indices.entries()) {
         await this.runExpert(leases[at], grouped, index);
@@ -174,7 +195,7 @@ export class ExpertRunner {
 
   /** Runs experts one by one while the next ones are being read. */
   private async runArriving(
-    layer: number,
+    acquire: Acquire,
     grouped: GroupedChoices,
     indices: readonly number[],
   ): Promise<void> {
@@ -183,7 +204,7 @@ export class ExpertRunner {
     let asked = 0;
     const ask = (most: number): void => {
       for (; asked < indices.length && waiting.length < most; asked++) {
-        const lease = this.store.acquire(layer, [grouped.experts[indices[asked]]]);
+        const lease = acquire([grouped.experts[indices[asked]]]);
         // Awaited below, perhaps after it has failed.
         lease.catch(() => undefined);
         waiting.push(lease);

@@ -1,4 +1,4 @@
-import { afterAll, describe, expect, test } from 'vitest';
+import { afterAll, describe, expect, test, vi } from 'vitest';
 import { buildModel, type BuiltModel } from '../../../test/support/kept-experts.js';
 import { SplitModels } from '../../../test/support/split-models.js';
 import {
@@ -125,4 +125,41 @@ test('an encoder–decoder writes the same targets over a store, whatever fits',
   const expected = await (await Generator.create(model, models.whole(built))).complete(prompts, options);
   const { passes } = await models.serve(built, { slots: 2 });
   expect(await (await Generator.create(model, passes)).complete(prompts, options)).toEqual(expected);
+});
+
+test('a pass that fails leaves nothing behind in the store, and the next has its bits', async () => {
+  const built = buildModel({ ...decoder, sparse: layers['softmax top-2 of 6'] });
+  const resident = await scoresOf(built, (await models.serve(built)).passes);
+  let broken = 3;
+  const { passes, store } = await models.serve(built, {
+    slots: 3,
+    isBroken: (layer, expert) => layer === 1 && expert === broken,
+  });
+  const open = new Map<string, number>();
+  const count = (layer: number, experts: readonly number[], change: number): void => {
+    for (const expert of new Set(experts)) {
+      const key = `${layer}.${expert}`;
+      open.set(key, (open.get(key) ?? 0) + change);
+    }
+  };
+  const [announce, acquire, withdraw] = [store.announce, store.acquire, store.withdraw].map((method) =>
+    method.bind(store),
+  ) as [typeof store.announce, typeof store.acquire, typeof store.withdraw];
+  vi.spyOn(store, 'announce').mockImplementation((layer, experts) => {
+    count(layer, experts, 1);
+    return announce(layer, experts);
+  });
+  vi.spyOn(store, 'acquire').mockImplementation((layer, experts) => {
+    count(layer, experts, -1);
+    return acquire(layer, experts);
+  });
+  vi.spyOn(store, 'withdraw').mockImplementation((layer, experts) => {
+    count(layer, experts, -1);
+    withdraw(layer, experts);
+  });
+  await expect(scoresOf(built, passes)).rejects.toThrow('expert 3 cannot be read: bad sector');
+  expect([...open.values()].every((times) => times === 0)).toBe(true);
+  expect(store.stats.pinned).toBe(0);
+  broken = -1;
+  expect(await scoresOf(built, passes)).toEqual(resident);
 });

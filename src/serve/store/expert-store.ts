@@ -122,6 +122,11 @@ export interface ExpertStore {
    */
   announce(layer: number, experts: readonly number[]): readonly boolean[];
   /**
+   * Takes back the announcement of experts that will not be acquired after all, because their pass has failed. What was read
+   * for it stays until something else needs its place.
+   */
+  withdraw(layer: number, experts: readonly number[]): void;
+  /**
    * Pins experts, reading those that are not in memory; experts that were not announced are counted now. Waits until
    * enough others are released, in the order of calls: who holds leases while asking for more must know that they fit.
    * @returns leases in the order of `experts`, each to be released.

@@ -156,6 +156,21 @@ describe('announced', () => {
   });
 });
 
+test('what is withdrawn is read no more, and gives way', async () => {
+  const { store, cold } = held([6], 2);
+  store.announce(0, [0, 1, 2]);
+  store.announce(0, [1]);
+  store.prefetch(0, [4, 5]);
+  cold.begun.forEach(({ finish }) => finish());
+  await settle();
+  expect(cold.begun.map(({ expert }) => expert)).toEqual([0, 1]);
+  store.withdraw(0, [0, 1, 2]);
+  await settle();
+  // 1 is still announced by another.
+  expect(cold.begun.map(({ expert }) => expert)).toEqual([0, 1, 4]);
+  expect(store.experts[0].places).toEqual(['cold', 'ready', 'cold', 'cold', 'reading', 'cold']);
+});
+
 test('what was announced and had no place is read as soon as there is one, before it is asked for', async () => {
   const { store, cold } = held([6], 2);
   store.announce(0, [0, 1, 2, 3]);

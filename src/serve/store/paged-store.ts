@@ -141,6 +141,11 @@ export class PagedExpertStore implements ExpertStore {
     return hits;
   }
 
+  withdraw(layer: number, experts: readonly number[]): void {
+    for (const expert of new Set(experts)) this.unannounce(this.numbers.idOf(layer, expert));
+    this.pump();
+  }
+
   async acquire(layer: number, experts: readonly number[]): Promise<readonly ExpertLease[]> {
     this.checkOpen();
     const ids = [...new Set(experts)].map((expert) => this.numbers.idOf(layer, expert));

@@ -8,6 +8,7 @@ import { cacheInputs, cacheOutputs, type LanguageModel } from '../../models/inde
 import type { Results } from '../../runtime/index.js';
 import { doubled, GrowingLanes } from './growing-lanes.js';
 import { Lane } from './lane.js';
+import { computeFor } from './pass-error.js';
 import type { RoutingTap } from './routing-tap.js';
 import { ServedText, type TextBatch, type TextWishes } from './text-batch.js';
 
@@ -94,7 +95,7 @@ export class CachedBatch implements TextBatch {
     const time = this.time(Math.max(...parts.map(({ length }) => length)));
     const rows = Array.from({ length: batch }, (_, row) => parts[row] ?? []);
     const scoreAll = lane.texts.some(({ wishes }) => wishes.onScores);
-    const results = await this.run(lane, time, rows, scoreAll);
+    const results = await computeFor(lane.texts, () => this.run(lane, time, rows, scoreAll));
     lane.append(
       results,
       time,

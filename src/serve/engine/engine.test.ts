@@ -4,7 +4,7 @@ import type { LanguageModel } from '../../models/index.js';
 import type { EngineEvent, GenerationRequest, TokenRouting } from '../engine-client.js';
 import { EngineUnavailableError, QueueFullError, RequestError, TimeLimitError } from '../engine-errors.js';
 import { Engine, type EngineLimits } from './engine.js';
-import { servedParts } from './served-parts.js';
+import { servedParts, type PreparedModel } from './served-parts.js';
 import { smallModel, smallPrepared } from '../../../test/support/served-models.js';
 
 const open = async (
@@ -403,4 +403,67 @@ test('models that need their text in one piece are served over their whole windo
   expect(one).toEqual(two);
   expect(summary(one).trace).toHaveLength(3 + 21 - 1);
   await memory.stop();
+});
+
+describe('a pass that fails', () => {
+  /** An engine of which no pass works whose name says so. */
+  async function failing(kind: Parameters<typeof smallPrepared>[0], isBroken: (name: string) => boolean) {
+    const prepared = smallPrepared(kind);
+    const { passes } = prepared;
+    const broken: PreparedModel['passes'] = {
+      async get(name, trace) {
+        const pass = await passes.get(name, trace);
+        return {
+          run: (feeds) => (isBroken(name) ? Promise.reject(new Error('bad sector')) : pass.run(feeds)),
+        };
+      },
+      release: () => passes.release(),
+    };
+    return new Engine(await servedParts({ ...prepared, passes: broken }));
+  }
+
+  test('ends the requests that were in it; those in other passes go on as they would alone', async () => {
+    const written = { maxTokens: 12, temperature: 0, ignoreEnd: true, routing: true };
+    const requests = [
+      { prompt: { text: 'short' }, ...written },
+      { prompt: { text: 'long '.repeat(60) }, ...written },
+      { prompt: { text: 'another' }, ...written, maxTokens: 40 },
+    ];
+    for (const isBroken of [
+      (name: string): boolean => / × 1 after (512|600)/.test(name),
+      (name: string): boolean => / × (64|256) after (512|600)/.test(name),
+    ]) {
+      const served = await failing('languageModel', isBroken);
+      const results = await Promise.allSettled(requests.map((request) => all(served, request)));
+      expect(results.map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'fulfilled']);
+      const [short, long, another] = results as [
+        PromiseFulfilledResult<EngineEvent[]>,
+        PromiseRejectedResult,
+        PromiseFulfilledResult<EngineEvent[]>,
+      ];
+      expect(long.reason).toBeInstanceOf(EngineUnavailableError);
+      expect((long.reason as Error).message).toBe('the engine failed: bad sector');
+      for (const [made, at] of [[short, 0] as const, [another, 2] as const])
+        expect(summary(made.value).ids).toEqual(summary(await all(engine, { ...requests[at], seed: 1 })).ids);
+      expect(await served.stats()).toMatchObject({
+        running: 0,
+        queued: 0,
+        requests: { failed: 1, completed: 2 },
+      });
+      await served.stop();
+    }
+  });
+
+  test('ends the requests whose whole texts or sources were in it', async () => {
+    const pairs = await failing('encoderDecoder', (name) => /^(embed|read) \d+ × 32/.test(name));
+    const long = 'a source of twenty letters';
+    const results = await Promise.allSettled([
+      pairs.embed({ inputs: ['one'] }),
+      pairs.embed({ inputs: ['two', long] }),
+      all(pairs, { prompt: { text: 'three' }, maxTokens: 4 }),
+      all(pairs, { prompt: { text: long }, maxTokens: 4 }),
+    ]);
+    expect(results.map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'fulfilled', 'rejected']);
+    await pairs.stop();
+  });
 });

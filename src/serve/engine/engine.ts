@@ -19,6 +19,7 @@ import { checkRequest, generationSchema, textsSchema, type CheckedTexts } from '
 import { Counters } from './counters.js';
 import { GenerationJob, type RunningText } from './generation-job.js';
 import type { Job, JobOptions } from './job.js';
+import { PassError } from './pass-error.js';
 import { checkIds, encodePrompt, encodeText, type PromptReader } from './prompt-reader.js';
 import type { ServedText, TextBatch } from './text-batch.js';
 import type { TextsBatch } from './texts-batch.js';
@@ -304,7 +305,7 @@ export class Engine implements EngineClient {
         worked = (await part()) || worked;
       } catch (error) {
         this.failRunning(error);
-        return true;
+        worked = true;
       }
       this.sweep();
     }
@@ -339,7 +340,11 @@ export class Engine implements EngineClient {
       }
     }
     if (!batch || texts.length === 0) return false;
-    await batch.write(tokens);
+    try {
+      await batch.write(tokens);
+    } catch (error) {
+      this.failRunning(error);
+    }
     this.counters.passes++;
     for (const [job, running] of texts) {
       if (job.over) continue;
@@ -377,11 +382,13 @@ export class Engine implements EngineClient {
     return [...this.writing].find(({ running }) => [...running].some((one) => one.text === text));
   }
 
-  /** A pass failed: what its texts have computed so far may be half of it. */
+  /** A pass failed, and with it those who were in it; all that run, if that is not known. */
   private failRunning(error: unknown): void {
-    const told = asEngineError(error);
-    for (const job of [...this.writing, ...this.telling]) job.fail(told, 'failed');
-    this.sweep();
+    const concerns = error instanceof PassError ? error.concerns : undefined;
+    const told = asEngineError(error instanceof PassError ? error.cause : error);
+    for (const job of this.writing)
+      if (!concerns || [...job.running].some(({ text }) => concerns.has(text))) job.fail(told, 'failed');
+    for (const job of this.telling) if (!concerns || concerns.has(job)) job.fail(told, 'failed');
   }
 
   /** Takes away what has ended. */

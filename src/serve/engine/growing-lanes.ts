@@ -4,6 +4,7 @@
  */
 import type { Results } from '../../runtime/index.js';
 import { Lane } from './lane.js';
+import { computeEach, computeFor } from './pass-error.js';
 import type { RoutingTap } from './routing-tap.js';
 import type { ServedText } from './text-batch.js';
 
@@ -32,26 +33,31 @@ export class GrowingLanes {
     if (text.lane !== lane) lane.add(text, like);
   }
 
-  /** Adds a token to each of these texts and computes the scores after it; the others wait. */
+  /**
+   * Adds a token to each of these texts and computes the scores after it; the others wait.
+   * @throws PassError when all lanes have had their turn
+   */
   async write(tokens: ReadonlyMap<ServedText, number>): Promise<void> {
     for (const text of tokens.keys()) this.place(text, text.lane!.lengthOf(text) + 1);
-    for (const lane of this.lanes.values()) {
-      if (!lane.texts.some((text) => tokens.has(text))) continue;
-      const rows = doubled(lane.texts.length);
-      const added = Array.from({ length: rows }, (_, row) => tokens.get(lane.texts[row]));
-      const results = await this.pass(lane, added);
-      lane.append(
-        results,
-        1,
-        added.map((token) => Number(token !== undefined)),
-      );
-      const logits = results['logits'] as Float32Array;
-      const width = logits.length / rows;
-      for (const text of lane.texts) {
-        if (!tokens.has(text)) continue;
-        text.scores = logits.subarray(text.row * width, (text.row + 1) * width);
-        text.wishes.onRouting?.(this.tap.read(results, text.row));
-      }
+    await computeEach(this.lanes.values(), (lane) => this.writeIn(lane, tokens));
+  }
+
+  private async writeIn(lane: Lane<ServedText>, tokens: ReadonlyMap<ServedText, number>): Promise<void> {
+    const texts = lane.texts.filter((text) => tokens.has(text));
+    if (texts.length === 0) return;
+    const rows = doubled(lane.texts.length);
+    const added = Array.from({ length: rows }, (_, row) => tokens.get(lane.texts[row]));
+    const results = await computeFor(texts, () => this.pass(lane, added));
+    lane.append(
+      results,
+      1,
+      added.map((token) => Number(token !== undefined)),
+    );
+    const logits = results['logits'] as Float32Array;
+    const width = logits.length / rows;
+    for (const text of texts) {
+      text.scores = logits.subarray(text.row * width, (text.row + 1) * width);
+      text.wishes.onRouting?.(this.tap.read(results, text.row));
     }
   }
 }

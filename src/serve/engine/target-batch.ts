@@ -9,6 +9,7 @@ import type { CacheEntry } from '../../nn/index.js';
 import type { Results } from '../../runtime/index.js';
 import { doubled, GrowingLanes } from './growing-lanes.js';
 import { Lane, type FixedPart } from './lane.js';
+import { computeFor } from './pass-error.js';
 import type { RoutingTap } from './routing-tap.js';
 import { ServedText, type TextBatch, type TextWishes } from './text-batch.js';
 
@@ -96,7 +97,10 @@ export class TargetBatch implements TextBatch {
       source.set(prompt, row * time);
       sourceMask.fill(1, row * time, row * time + prompt.length);
     });
-    const results = await (await this.reader(batch, time)).run({ source, sourceMask });
+    const results = await computeFor(texts, async () => {
+      const pass = await this.reader(batch, time);
+      return pass.run({ source, sourceMask });
+    });
     texts.forEach((text, row) => {
       text.read = text.prompt.length;
       this.lanes.place(text, 1);

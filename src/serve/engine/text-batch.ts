@@ -46,11 +46,15 @@ export interface TextBatch {
    * @param budget tokens, roughly
    * @returns texts whose prompts have been read with it: their scores are those of their first own token.
    *   Undefined if no prompt waits.
+   * @throws PassError of the texts that were in the pass
    */
   readOn(budget: number): Promise<readonly ServedText[] | undefined>;
   /** Another text that goes on from where one is. */
   fork(text: ServedText, wishes: TextWishes): ServedText;
-  /** Adds a token to each of these texts and computes the scores after it; the others wait. */
+  /**
+   * Adds a token to each of these texts and computes the scores after it; the others wait.
+   * @throws PassError of the texts whose passes failed; the others have their scores
+   */
   write(tokens: ReadonlyMap<ServedText, number>): Promise<void>;
   /** Lets a text go, read or not. */
   remove(text: ServedText): void;

@@ -8,6 +8,7 @@ import { Classifier, type EncoderDecoder, type SourceInputs } from '../../models
 import type { RoutingRecord } from '../../moe/index.js';
 import type { TraceContext } from '../../nn/index.js';
 import { doubled } from './growing-lanes.js';
+import { computeFor } from './pass-error.js';
 import type { RoutingTap } from './routing-tap.js';
 import type { TextsJob, TextsTask } from './texts-job.js';
 
@@ -47,6 +48,7 @@ export class TextsBatch {
    * Computes some texts, in one pass.
    * @param budget tokens, roughly
    * @returns tokens that were read
+   * @throws PassError of the requests whose texts were in the pass
    */
   async readOn(budget: number): Promise<number> {
     this.waiting = this.waiting.filter(({ job }) => !job.over);
@@ -64,8 +66,11 @@ export class TextsBatch {
       source.set(text.ids, row * time);
       sourceMask.fill(1, row * time, row * time + text.ids.length);
     });
-    const pass = await this.pass(job.task, batch, time);
-    const results = await pass.run({ source, sourceMask });
+    const jobs = texts.map((text) => text.job);
+    const results = await computeFor(jobs, async () => {
+      const pass = await this.pass(job.task, batch, time);
+      return pass.run({ source, sourceMask });
+    });
     const numbers = results['numbers'] as Float32Array;
     const width = numbers.length / batch;
     texts.forEach((text, row) =>

@@ -5,6 +5,7 @@
 import type { Pass, Passes } from '../../decode/index.js';
 import { cast, input } from '../../graph/index.js';
 import type { LanguageModel } from '../../models/index.js';
+import { computeEach, computeFor } from './pass-error.js';
 import type { RoutingTap } from './routing-tap.js';
 import { ServedText, type TextBatch, type TextWishes } from './text-batch.js';
 
@@ -51,7 +52,7 @@ export class WindowBatch implements TextBatch {
     const text = this.waiting.shift();
     if (!text) return undefined;
     this.tokens.set(text, [...text.prompt]);
-    await this.compute(text, 0);
+    await computeFor([text], () => this.compute(text, 0));
     text.read = text.prompt.length;
     return [text];
   }
@@ -65,11 +66,11 @@ export class WindowBatch implements TextBatch {
   }
 
   async write(tokens: ReadonlyMap<ServedText, number>): Promise<void> {
-    for (const [text, token] of tokens) {
+    await computeEach(tokens, async ([text, token]) => {
       const all = this.tokens.get(text)!;
       all.push(token);
-      await this.compute(text, all.length - 1);
-    }
+      await computeFor([text], () => this.compute(text, all.length - 1));
+    });
   }
 
   remove(text: ServedText): void {

@@ -11,8 +11,12 @@ export async function* merge<Event>(
   sources: readonly AsyncIterable<Event>[],
 ): AsyncGenerator<{ readonly source: number; readonly event: Event }> {
   const iterators = sources.map((source) => source[Symbol.asyncIterator]());
-  const next = (source: number): Promise<{ source: number; result: IteratorResult<Event> }> =>
-    iterators[source].next().then((result) => ({ source, result }));
+  const next = (source: number): Promise<{ source: number; result: IteratorResult<Event> }> => {
+    const pending = iterators[source].next().then((result) => ({ source, result }));
+    // Nobody waits while the reader takes its time: whoever asks again is told of a failure.
+    pending.catch(() => undefined);
+    return pending;
+  };
   const waiting = new Map(iterators.map((_, source) => [source, next(source)]));
   try {
     while (waiting.size > 0) {
@@ -24,10 +28,6 @@ export async function* merge<Event>(
       }
     }
   } finally {
-    for (const [source, pending] of waiting) {
-      // What fails while it is thrown away is of no interest: the first failure has been told.
-      pending.catch(() => undefined);
-      void iterators[source].return?.().catch(() => undefined);
-    }
+    for (const source of waiting.keys()) void iterators[source].return?.().catch(() => undefined);
   }
 }

@@ -5,14 +5,13 @@
 import {
   checkState,
   createBatch,
-  padRow,
   type Batch,
-  type BatchSequence,
   type BatchShape,
   type BatchSource,
   type BatchState,
 } from './batch.js';
 import type { TokenSource } from './token-source.js';
+import { WholeText, type RowTargets, type WholeTextOptions } from './whole-text.js';
 import { fillWindow } from './window.js';
 
 /**
@@ -74,39 +73,20 @@ export class StreamWindows implements BatchSource {
  * All of a source for validation, in the same order: every token but the first is a target exactly once. Rows are padded
  * at their ends only.
  */
-export class StreamSequence implements BatchSequence {
+export class StreamSequence extends WholeText {
   readonly continues = true;
-  readonly batchSize: number;
-  readonly contextLength: number;
   readonly batchCount: number;
-  readonly targetCount: number;
-  readonly #rowTargets: number;
+  private readonly rowTargets: number;
 
   /** @throws RangeError if the source has fewer than two tokens. */
-  constructor(
-    readonly source: TokenSource,
-    readonly options: BatchShape & { readonly pad?: number },
-  ) {
-    if (source.length < 2)
-      throw new RangeError(`the corpus has ${source.length} tokens: nothing can be predicted`);
-    this.batchSize = options.batchSize;
-    this.contextLength = options.contextLength;
-    this.targetCount = source.length - 1;
-    this.#rowTargets = Math.ceil(this.targetCount / options.batchSize);
-    this.batchCount = Math.ceil(this.#rowTargets / options.contextLength);
+  constructor(source: TokenSource, options: WholeTextOptions) {
+    super(source, options);
+    this.rowTargets = Math.ceil(this.targetCount / this.batchSize);
+    this.batchCount = Math.ceil(this.rowTargets / this.contextLength);
   }
 
-  *[Symbol.iterator](): Generator<Batch> {
-    const batch = createBatch(this.options, this.source.readLanguages !== undefined);
-    const pad = this.options.pad ?? 0;
-    for (let index = 0; index < this.batchCount; index++) {
-      for (let row = 0; row < this.batchSize; row++) {
-        const start = row * this.#rowTargets + index * this.contextLength;
-        const end = Math.min((row + 1) * this.#rowTargets, this.targetCount);
-        if (start < end) fillWindow(this.source, start, batch, this, row, pad, end);
-        else padRow(batch, this, row, 0, pad);
-      }
-      yield batch;
-    }
+  protected targetsOf(index: number, row: number): RowTargets {
+    const start = row * this.rowTargets + index * this.contextLength;
+    return [start, Math.min((row + 1) * this.rowTargets, this.targetCount)];
   }
 }

@@ -72,7 +72,9 @@ function showModel(model: ModelInfo): void {
   byId('model').textContent = model.name;
   document.title = `${model.name} · Switchyard`;
   const chips = [
-    ...Object.entries(model.settings).map(([name, value]) => `${name} ${value}`),
+    ...Object.entries(model.settings).map(
+      ([name, value]) => `${name} ${name === 'memoryBudget' ? bytesText(Number(value)) : value}`,
+    ),
     ...model.placement.map(({ what, where, bytes }) => `${what}: ${bytesText(bytes)}, ${where}`),
   ];
   byId('settings').replaceChildren(...chips.map((text) => make('li', text)));

@@ -32,7 +32,7 @@ export {
   type BalanceForm,
   type NoisyDecision,
 } from './losses.js';
-export type { Router, RouterModule, Routing } from './router.js';
+export type { GateRule, Router, RouterModule, Routing } from './router.js';
 export { AdaptiveClusteringRouter, type AdaptiveClusteringOptions } from './routers/adaptive-clustering.js';
 export { clusteringPresets, type ClusteringSettings } from './routers/adaptive-clustering/settings.js';
 export { BiasBalancedRouter, type BiasBalancedOptions } from './routers/bias-balanced.js';

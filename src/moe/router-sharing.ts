@@ -7,7 +7,7 @@
 import { z } from 'zod';
 import { Module } from '../nn/index.js';
 import type { FeedForwardContext } from './feed-forward.js';
-import type { RouterModule, Routing } from './router.js';
+import type { GateRule, RouterModule, Routing } from './router.js';
 
 /** Options of sharing, as they stand in a recipe. */
 export const routerSharingSchema = z.strictObject({
@@ -58,13 +58,15 @@ export class RepeatedDecision extends Module implements RouterModule {
   readonly topK: number;
   readonly expectedTopK: number;
   readonly leak: string | undefined;
+  readonly gateRule: GateRule | undefined;
 
-  constructor({ numExperts, topK, expectedTopK = topK, leak }: RouterModule) {
+  constructor({ numExperts, topK, expectedTopK = topK, leak, gateRule }: RouterModule) {
     super();
     this.numExperts = numExperts;
     this.topK = topK;
     this.expectedTopK = expectedTopK;
     this.leak = leak;
+    this.gateRule = gateRule;
   }
 
   /** @throws Error if no layer before has decided. */

@@ -26,6 +26,13 @@ export interface Routing {
   readonly updates?: readonly StateUpdate[];
 }
 
+/** Gates that are nothing but the chosen `probabilities`, times a factor. */
+export interface GateRule {
+  /** Whether a token's chosen probabilities are divided by their sum first. */
+  readonly normalize: boolean;
+  readonly scale: number;
+}
+
 /** Chooses `topK` of `numExperts` experts for every token. */
 export interface Router {
   readonly numExperts: number;
@@ -33,6 +40,8 @@ export interface Router {
   readonly topK: number;
   /** Experts that a token visits on average, where that is not {@link topK}. */
   readonly expectedTopK?: number;
+  /** How gates outside training follow from `probabilities`; undefined where something else enters them. */
+  readonly gateRule?: GateRule | undefined;
   /** Why the decision about a token may depend on later ones outside training; undefined when it never does. */
   readonly leak?: string | undefined;
   /** Why the router needs a text in one piece; undefined where tokens can come in several passes. */

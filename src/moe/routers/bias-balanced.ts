@@ -22,7 +22,7 @@ import type { AuxiliaryLoss, FeedForwardContext } from '../feed-forward.js';
 import type { Kind } from '../kind.js';
 import { balanceLoss, expertLoad } from '../losses.js';
 import { coefficient } from '../options.js';
-import type { Router, RouterModule, Routing } from '../router.js';
+import type { GateRule, Router, RouterModule, Routing } from '../router.js';
 import { classifierInitializer, type SparseLayerSizes } from '../sizes.js';
 import { ClassifierRouter } from './classifier-router.js';
 import { checkGroups, groupsSchema, limitToGroups, type ExpertGroups } from './group-limit.js';
@@ -63,6 +63,12 @@ export class BiasBalancedRouter extends ClassifierRouter implements Router {
     super(options, initializer);
     if (options.groups) checkGroups(options.groups, options);
     this.loadBias = new Parameter([options.numExperts], zeros, false, { trainable: false });
+  }
+
+  /** Sigmoids only where their sum, by which `probabilities` differ from them, is divided out. */
+  get gateRule(): GateRule | undefined {
+    const { score = 'sigmoid', normalizeGates: normalize = score === 'sigmoid', scale = 1 } = this.options;
+    return score === 'softmax' || normalize ? { normalize, scale } : undefined;
   }
 
   route(hidden: Tensor, context: FeedForwardContext): Routing {

@@ -10,7 +10,7 @@ import type { FeedForwardContext } from '../feed-forward.js';
 import type { Kind } from '../kind.js';
 import { expertLoad, importanceLoss, loadLoss, squaredVariation } from '../losses.js';
 import { coefficient } from '../options.js';
-import type { Router, RouterModule, Routing } from '../router.js';
+import type { GateRule, Router, RouterModule, Routing } from '../router.js';
 import type { SparseLayerSizes } from '../sizes.js';
 import { ClassifierRouter } from './classifier-router.js';
 
@@ -33,6 +33,8 @@ export interface NoisyTopKOptions {
  */
 export class NoisyTopKRouter extends ClassifierRouter implements Router {
   readonly noise: Linear;
+  /** A softmax over k logits is that over all of them, divided by what the k have of it. */
+  readonly gateRule: GateRule = { normalize: true, scale: 1 };
 
   constructor(
     private readonly options: NoisyTopKOptions,

@@ -20,7 +20,7 @@ import type { AuxiliaryLoss, FeedForwardContext } from '../feed-forward.js';
 import type { Kind } from '../kind.js';
 import { balanceLoss, entropyLoss, routerZLoss, type BalanceForm } from '../losses.js';
 import { balanceForm, coefficient, group, rate } from '../options.js';
-import type { Router, RouterModule, Routing } from '../router.js';
+import type { GateRule, Router, RouterModule, Routing } from '../router.js';
 import { classifierInitializer, type SparseLayerSizes } from '../sizes.js';
 import { ClassifierRouter } from './classifier-router.js';
 import { checkGroups, groupsSchema, limitToGroups, type ExpertGroups } from './group-limit.js';
@@ -75,14 +75,19 @@ export class SoftmaxTopKRouter extends ClassifierRouter implements Router {
     if (options.groups) checkGroups(options.groups, options);
   }
 
+  get gateRule(): GateRule {
+    const { normalizeGates: normalize = false, scale = 1 } = this.options;
+    return { normalize, scale };
+  }
+
   route(hidden: Tensor, context: FeedForwardContext): Routing {
-    const { normalizeGates = false, scale = 1 } = this.options;
+    const { normalize, scale } = this.gateRule;
     const seen = this.dropInput(this.addJitter(hidden, context), context);
     const logits = this.addNoise(this.classifier.forward(seen), context);
     const probabilities = softmax(logits);
     const { values, indices: experts } =
       this.sample(logits, probabilities, context) ?? this.choose(probabilities);
-    const shares = normalizeGates ? normalizedGates(values) : values;
+    const shares = normalize ? normalizedGates(values) : values;
     const gates = scale === 1 ? shares : multiply(shares, scale);
     return { experts, gates, probabilities, losses: this.losses(logits, probabilities, experts, context) };
   }

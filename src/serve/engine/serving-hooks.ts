@@ -64,7 +64,7 @@ export class ServingHooks {
   /**
    * Hooks over a store.
    * @throws RangeError if the mode is `sida` and the model does not read its texts whole; PredictorError if it has layers
-   *   that the predictor does not foretell.
+   *   that the predictor does not foretell, or whose weights it cannot make.
    */
   over(model: Model, store: ExpertStore): Pick<SplitModelOptions, 'prefetcher' | 'routing'> {
     const { mode, predictor } = this;
@@ -81,7 +81,7 @@ export class ServingHooks {
     const tables = new TablesNow(predictor);
     if (mode === 'prefetch')
       return { prefetcher: new BothAhead(new PredictedPrefetch(store, predicted, tables), looked) };
-    return { routing: new PredictedRouting({ store, predicted, tables }) };
+    return { routing: new PredictedRouting({ model, store, predicted, tables }) };
   }
 
   /** Ends the predictor, and its process where it has one. */

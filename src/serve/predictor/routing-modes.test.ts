@@ -39,17 +39,22 @@ function storeOf(built: typeof small, slots = Infinity): PagedExpertStore {
 }
 
 /** Everything that the classifier says of all batches, and its decisions. */
-async function classify(store: PagedExpertStore, hooks: SplitModelOptions = {}): Promise<Ran> {
-  const passes = await openSplitModel(small.model, small.weights, store, hooks);
+async function classify(
+  store: PagedExpertStore,
+  hooks: SplitModelOptions = {},
+  { model, weights } = small,
+): Promise<Ran> {
+  const passes = await openSplitModel(model, weights, store, hooks);
   const size = [batchSize, longestText];
   const pass = await passes.get('classify', (context) => {
     const source = input('source', 'int32', size);
     const sourceMask = cast(input('sourceMask', 'bool', size), 'float32');
-    const { logits, records } = (small.model as Classifier).forward({ source, sourceMask }, context);
+    const { logits, records } = (model as Classifier).forward({ source, sourceMask }, context);
     const outputs: Record<string, Tensor> = { logits };
-    for (const { name, experts, gates } of records) {
+    for (const { name, experts, gates, probabilities } of records) {
       outputs[`${name}.experts`] = experts;
       outputs[`${name}.gates`] = gates;
+      outputs[`${name}.probabilities`] = probabilities;
     }
     return outputs;
   });
@@ -58,10 +63,15 @@ async function classify(store: PagedExpertStore, hooks: SplitModelOptions = {}):
     const results = await pass.run(batch);
     ran.logits.push([...(results['logits'] as Float32Array)]);
     ran.decisions.push(
-      layers.map(({ name }) => ({
-        experts: Int32Array.from(results[`${name}.experts`] as Int32Array),
-        gates: Float32Array.from(results[`${name}.gates`] as Float32Array),
-      })),
+      layers.map(({ name, numExperts, topK }) => {
+        const experts = Int32Array.from(results[`${name}.experts`] as Int32Array);
+        const shares = results[`${name}.probabilities`] as Float32Array;
+        return {
+          experts,
+          gates: Float32Array.from(results[`${name}.gates`] as Float32Array),
+          alphas: Float32Array.from(experts, (e, i) => shares[Math.floor(i / topK) * numExperts + e]),
+        };
+      }),
     );
   }
   await passes.release();
@@ -70,10 +80,10 @@ async function classify(store: PagedExpertStore, hooks: SplitModelOptions = {}):
 
 interface Ran {
   readonly logits: number[][];
-  readonly decisions: { experts: Int32Array; gates: Float32Array }[][];
+  readonly decisions: { experts: Int32Array; gates: Float32Array; alphas: Float32Array }[][];
 }
 
-/** Tables of what the routers decided. */
+/** Tables of what the routers decided, with their softmax over all experts. */
 function oracle({ decisions }: Ran): TableSource {
   let next = 0;
   return {
@@ -88,7 +98,7 @@ function oracle({ decisions }: Ran): TableSource {
           layer,
           topK: 2,
           experts: Int32Array.from(pick(decisions[batch][l].experts)),
-          probabilities: Float32Array.from(pick(decisions[batch][l].gates)),
+          probabilities: Float32Array.from(pick(decisions[batch][l].alphas)),
         })),
       );
     },
@@ -111,7 +121,12 @@ function ignorant(): TableSource {
 test('with the true decisions in its table, sida computes what the model computes', async () => {
   const resident = await classify(storeOf(small));
   const store = storeOf(small, 4);
-  const routing = new PredictedRouting({ store, predicted: layers, tables: oracle(resident) });
+  const routing = new PredictedRouting({
+    model: small.model,
+    store,
+    predicted: layers,
+    tables: oracle(resident),
+  });
   const predicted = await classify(store, { routing });
   expect(predicted.logits).toEqual(resident.logits);
   for (const [batch, decisions] of predicted.decisions.entries()) {
@@ -126,11 +141,52 @@ test('with the true decisions in its table, sida computes what the model compute
   expect(store.stats.evictions).toBeGreaterThan(0);
 });
 
+const standardDeviation = 1;
+const scaled = { normalizeGates: true, scale: 2.5, standardDeviation };
+test.each([
+  ['softmax, gates that add up to 1, scaled', { kind: 'softmax', ...scaled }],
+  ['softmax, scaled', { kind: 'softmax', scale: 2.5, standardDeviation }],
+  ['biasBalanced', { kind: 'biasBalanced', score: 'softmax', ...scaled }],
+  ['biasBalanced, sigmoids that add up to 1', { kind: 'biasBalanced', ...scaled }],
+  ['noisyTopK', { kind: 'noisyTopK', initialization: 'model' }],
+])('the true decisions and α give what the model computes: %s', async (_, router) => {
+  const built = smallClassifier(3, { numExperts: 6, topK: 2, router });
+  const resident = await classify(storeOf(built), {}, built);
+  const store = storeOf(built, 4);
+  const tables = oracle(resident);
+  const routing = new PredictedRouting({ model: built.model, store, predicted: layers, tables });
+  const { logits, decisions } = await classify(store, { routing }, built);
+  logits.flat().forEach((logit, i) => expect(logit).toBeCloseTo(resident.logits.flat()[i], 5));
+  decisions[0][1].gates.forEach((gate, i) =>
+    expect(gate).toBeCloseTo(batches[0].sourceMask[i >> 1] ? resident.decisions[0][1].gates[i] : 0, 5),
+  );
+});
+
+test.each([
+  ['SigmoidRouter', { kind: 'sigmoid' }],
+  ['SinkhornRouter', { kind: 'sBase' }],
+  ['BiasBalancedRouter', { kind: 'biasBalanced', normalizeGates: false }],
+  ['HashRouter', { kind: 'hash' }],
+  ['AdaptiveClusteringRouter', { kind: 'adaptiveClustering', inner: { kind: 'softmax' } }],
+])('α cannot weigh as a %s does', (name, router) => {
+  const { model, weights } = smallClassifier(3, { numExperts: 6, topK: 2, router });
+  const store = storeOf({ model, weights });
+  expect(() => new PredictedRouting({ model, store, predicted: layers, tables: ignorant() })).toThrow(
+    `layer encoder.blocks.1.feedForward.experts has a ${name}, whose weights are not shares of a softmax over all experts; let it prefetch`,
+  );
+});
+
 test('factors weigh the choices of a table', async () => {
   const resident = await classify(storeOf(small));
   const store = storeOf(small);
   const factors = [0.5, 0.25];
-  const routing = new PredictedRouting({ store, predicted: layers, tables: oracle(resident), factors });
+  const routing = new PredictedRouting({
+    model: small.model,
+    store,
+    predicted: layers,
+    tables: oracle(resident),
+    factors,
+  });
   const { decisions, logits } = await classify(store, { routing });
   expect(logits).not.toEqual(resident.logits);
   for (const k of [0, 1])
@@ -140,7 +196,7 @@ test('factors weigh the choices of a table', async () => {
 test('a predictor in the routers’ place answers otherwise; one that prefetches changes no bit', async () => {
   const resident = await classify(storeOf(small));
   const store = storeOf(small);
-  const routing = new PredictedRouting({ store, predicted: layers, tables: ignorant() });
+  const routing = new PredictedRouting({ model: small.model, store, predicted: layers, tables: ignorant() });
   expect((await classify(store, { routing })).logits).not.toEqual(resident.logits);
   for (const slots of [2, 4, 9]) {
     const few = storeOf(small, slots);
@@ -167,7 +223,7 @@ test('a prefetch whose predictor fails reads nothing ahead, and the pass goes on
   const prefetcher = new PredictedPrefetch(store, layers, tables);
   expect(await classify(store, { prefetcher })).toEqual(resident);
   expect(store.stats.prefetchReads).toBe(0);
-  const routing = new PredictedRouting({ store, predicted: layers, tables });
+  const routing = new PredictedRouting({ model: small.model, store, predicted: layers, tables });
   await expect(classify(storeOf(small), { routing })).rejects.toThrow('its process has ended');
 });
 
@@ -206,9 +262,9 @@ test('looking ahead with the next router changes no bit, and reads before the de
 test('a prediction cannot take the place of routers that it does not know, or whose texts are not whole', async () => {
   const store = storeOf(small);
   const tables = ignorant();
-  expect(() => new PredictedRouting({ store, predicted: layers.slice(0, 1), tables })).toThrow(
-    'layer encoder.blocks.3.feedForward.experts is not predicted',
-  );
+  expect(
+    () => new PredictedRouting({ model: small.model, store, predicted: layers.slice(0, 1), tables }),
+  ).toThrow('layer encoder.blocks.3.feedForward.experts is not predicted');
   expect(() => predictedNames(store, [{ ...layers[0], numExperts: 5 }])).toThrow(
     'layer encoder.1 of 5 experts, which the model does not have',
   );
@@ -218,7 +274,12 @@ test('a prediction cannot take the place of routers that it does not know, or wh
     numExperts: 6,
     topK: 2,
   }));
-  const routing = new PredictedRouting({ store: storeOf(decoder), predicted: four, tables });
+  const routing = new PredictedRouting({
+    model: decoder.model,
+    store: storeOf(decoder),
+    predicted: four,
+    tables,
+  });
   await expect(
     routing.decide({ pass: 0, name: 'write', feeds: { 'cache.lengths': Int32Array.of(1) }, shapes: {} }, [0]),
   ).rejects.toThrow("pass 'write' does not have its texts whole");

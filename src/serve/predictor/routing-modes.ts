@@ -2,6 +2,8 @@
  * What predictions are used for: to route (`sida`), or only to load (`prefetch`).
  * @module
  */
+import type { Model } from '../../models/index.js';
+import type { GateRule } from '../../moe/index.js';
 import type {
   PassStart,
   Prefetcher,
@@ -9,11 +11,15 @@ import type {
   RoutingSource,
   SuppliedRouting,
 } from '../engine/hooks.js';
+import { layersOfExperts } from '../engine/layers-of-experts.js';
 import type { ExpertStore } from '../store/index.js';
 import { PredictorError } from './errors.js';
 import { byDemand, type HashTable, type TableSource } from './hash-table.js';
 import type { PredictedLayer } from './options.js';
 import { passTexts } from './pass-texts.js';
+
+/** Keeps a token whose α are all 0 from a division by 0, as routers do. */
+const LEAST_SUM = 1e-9;
 
 /** What a mode needs to know of a store. */
 type StoreLayers = Pick<ExpertStore, 'layers'>;
@@ -50,8 +56,26 @@ export function predictedNames(
   );
 }
 
+/**
+ * How each layer of a store makes gates of predicted α, which are a softmax over all experts.
+ * @throws PredictorError naming a layer whose router makes them of anything else.
+ */
+function gateRules({ layers }: StoreLayers, model: Model): readonly GateRule[] {
+  const sparse = new Map(layersOfExperts(model).map((layer) => [layer.name, layer.sparse]));
+  return layers.map(({ name }) => {
+    const router = sparse.get(name)?.router;
+    if (router?.gateRule) return router.gateRule;
+    const decides = router ? `a ${router.constructor.name}, whose weights` : 'several gates, whose weights';
+    throw new PredictorError(
+      `the predictor cannot take the routers' place: layer ${name} has ${decides} are not shares of a softmax over all experts; let it prefetch`,
+    );
+  });
+}
+
 /** Settings of {@link PredictedRouting}. */
 export interface PredictedRoutingOptions {
+  /** Whose routers' place is taken. */
+  readonly model: Model;
   readonly store: Pick<ExpertStore, 'layers' | 'prefetch'>;
   readonly predicted: readonly PredictedLayer[];
   readonly tables: TableSource;
@@ -62,22 +86,25 @@ export interface PredictedRoutingOptions {
 }
 
 /**
- * `sida`: the prediction takes the router's place, weighed by the predicted α. What is computed differs from the model
- * where the prediction does; the load list of every layer is read ahead, and no decision is waited for.
+ * `sida`: the prediction takes the router's place, weighed by the predicted α as the router weighs by its own: divided by
+ * their sum, or scaled. What is computed differs from the model where the prediction does; the load list of every layer is
+ * read ahead, and no decision is waited for.
  */
 export class PredictedRouting implements RoutingSource {
   readonly topK: readonly number[];
   private readonly names: readonly (string | undefined)[];
+  private readonly rules: readonly GateRule[];
 
-  /** @throws PredictorError if the model has layers that are not predicted. */
+  /** @throws PredictorError if the model has layers that are not predicted, or whose weights are no shares of a softmax. */
   constructor(private readonly options: PredictedRoutingOptions) {
-    const { store, predicted, topK } = options;
+    const { store, predicted, topK, model } = options;
     this.names = predictedNames(store, predicted);
     const unknown = this.names.indexOf(undefined);
     if (unknown >= 0)
       throw new PredictorError(
         `the predictor cannot take the routers' place: layer ${store.layers[unknown].name} is not predicted; let it prefetch`,
       );
+    this.rules = gateRules(store, model);
     this.topK = this.names.map((name) => {
       const layer = predicted.find((candidate) => candidate.name === name)!;
       return Math.min(topK ?? layer.topK, layer.numExperts);
@@ -97,6 +124,8 @@ export class PredictedRouting implements RoutingSource {
     return layers.map((layer) => {
       const width = this.topK[layer];
       const { experts, alphas, topK } = table.layers.get(this.names[layer]!)!;
+      const used = Math.min(width, topK);
+      const { normalize, scale } = this.rules[layer];
       const supplied = {
         experts: new Int32Array(texts.tokens * width).fill(-1),
         gates: new Float32Array(texts.tokens * width),
@@ -104,10 +133,12 @@ export class PredictedRouting implements RoutingSource {
       let from = 0;
       texts.rows.forEach(({ length }, row) => {
         for (let t = 0; t < length; t++, from++) {
-          for (let k = 0; k < Math.min(width, topK); k++) {
+          const own = alphas.subarray(from * topK, from * topK + used);
+          const factor = normalize ? scale / own.reduce((sum, alpha) => sum + alpha, LEAST_SUM) : scale;
+          for (let k = 0; k < used; k++) {
             const to = (texts.starts[row] + t) * width + k;
             supplied.experts[to] = experts[from * topK + k];
-            supplied.gates[to] = alphas[from * topK + k] * (this.options.factors?.[k] ?? 1);
+            supplied.gates[to] = own[k] * factor * (this.options.factors?.[k] ?? 1);
           }
         }
       });

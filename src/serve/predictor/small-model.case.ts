@@ -12,7 +12,14 @@ export interface SmallModel {
 export const longestText = 8;
 
 /** Four blocks, of which the second and the fourth are sparse. */
-export function smallClassifier(seed = 1, { numExperts = 4, topK = 1 } = {}): SmallModel {
+export function smallClassifier(
+  seed = 1,
+  {
+    numExperts = 4,
+    topK = 1,
+    router = { kind: 'softmax', balanceCoefficient: 0, standardDeviation: 1 } as object,
+  } = {},
+): SmallModel {
   const options = modelSchema.parse({
     kind: 'classifier',
     head: 'encoderMean',
@@ -31,7 +38,7 @@ export function smallClassifier(seed = 1, { numExperts = 4, topK = 1 } = {}): Sm
       every: 2,
       numExperts,
       topK,
-      router: { kind: 'softmax', balanceCoefficient: 0, standardDeviation: 1 },
+      router,
       dispatch: { kind: 'dropless' },
     },
   });

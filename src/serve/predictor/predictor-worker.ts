@@ -32,7 +32,9 @@ export type FromPredictor =
     }
   | { readonly kind: 'refused'; readonly id: number; readonly message: string };
 
-const send = (message: FromPredictor): void => void process.send!(message);
+/** A parent that has gone needs no answer. */
+const send = (message: FromPredictor): void =>
+  void process.send!(message, undefined, undefined, () => undefined);
 const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
 
 if (process.send) {

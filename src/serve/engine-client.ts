@@ -181,6 +181,10 @@ export interface TextsRequest {
   readonly inputs: readonly (string | readonly number[])[];
   /** Whether every token's experts are told. */
   readonly routing?: boolean;
+  /** Tokens of all inputs together at most; more are refused before anything is computed. */
+  readonly tokenLimit?: number;
+  /** Expert numbers of the routing at most, tokens × layers × topK; more are refused before anything is computed. */
+  readonly routingLimit?: number;
   readonly timeLimitMilliseconds?: number;
 }
 

@@ -2,6 +2,7 @@
  * Bodies of requests: their size, their JSON, their fields.
  */
 import { describe, expect, test } from 'vitest';
+import { defaultHttpSettings } from '../../src/serve/http/settings.js';
 import { parseStrictJson } from '../../src/serve/http/strict-json.js';
 import { errorOf, exchange, post, startServer } from '../support/http.js';
 
@@ -249,6 +250,50 @@ describe('D3.7 fields', () => {
       param: 'n',
       message: expect.stringContaining('more than 128 texts') as string,
     });
+  });
+
+  test.each([
+    ['of the tokens that are added', completions, { prompt: 'abc', max_tokens: 4, logprobs: 4 }, 20],
+    ['of all texts of a prompt', completions, { prompt: 'abc', max_tokens: 4, logprobs: 0, n: 5 }, 20],
+    ['of all prompts', completions, { prompt: ['a', 'b'], max_tokens: 5, logprobs: 1 }, 20],
+    [
+      'of a prompt, with each text',
+      completions,
+      { prompt: 'abc', max_tokens: 1, logprobs: 0, echo: true, n: 2 },
+      8,
+    ],
+    ['as far as the model writes', chat, { messages: [message], logprobs: true, top_logprobs: 1 }, 2 * 249],
+    ['in a stream', completions, { prompt: 'abc', max_tokens: 4, logprobs: 4, stream: true }, 20],
+  ] as const)('log-probabilities in all are bounded: %s', async (_, path, body, count) => {
+    const within = async (logProbabilities: number): Promise<Response> => {
+      const { url } = await startServer({ limits: { ...defaultHttpSettings.limits, logProbabilities } });
+      return post(url + path, body);
+    };
+    const refused = await within(count - 1);
+    expect(refused.status).toBe(400);
+    const error = await errorOf(refused);
+    expect(error).toMatchObject({ param: 'logprobs', code: 'too_large' });
+    expect(error.message).toContain(`up to ${count} numbers, and ${count - 1} are allowed`);
+    const answered = await within(count);
+    expect(answered.status).toBe(200);
+    await answered.body?.cancel();
+  });
+
+  test('texts to classify or embed are bounded by their tokens and their trace, before they are read', async () => {
+    const limits = { ...defaultHttpSettings.limits, inputTokens: 6, routedExperts: 20 };
+    const { url, engine } = await startServer({ limits });
+    const switchyard = { routed_experts: true };
+    for (const path of ['/classify', '/v1/embeddings']) {
+      const long = await errorOf(await post(url + path, { input: ['abcd', 'abc'] }));
+      expect(long).toMatchObject({ type: 'invalid_request_error', param: 'input' });
+      expect(long.message).toContain('have 7 tokens in all, and 6 are allowed');
+      const traced = await errorOf(await post(url + path, { input: ['abc', 'abc'], switchyard }));
+      expect(traced).toMatchObject({ type: 'invalid_request_error', param: 'switchyard.routed_experts' });
+      expect(traced.message).toContain('would be 24 numbers, and 20 are allowed');
+      expect(engine.mostRunning).toBe(0);
+    }
+    expect((await post(`${url}/classify`, { input: ['abc', 'abc'] })).status).toBe(200);
+    expect((await post(`${url}/classify`, { input: 'abcde', switchyard })).status).toBe(200);
   });
 
   test('a conversation needs a template', async () => {

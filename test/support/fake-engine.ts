@@ -23,6 +23,7 @@ import {
   type TokenProbabilities,
   type TokenRouting,
 } from '../../src/serve/index.js';
+import { checkTotals } from '../../src/serve/engine/check-request.js';
 
 /** Settings of {@link FakeEngine}. */
 export interface FakeOptions {
@@ -291,11 +292,12 @@ export class FakeEngine implements EngineClient {
     tell: (ids: readonly number[]) => Result,
   ): Promise<(Result & { tokens: number; routing?: TokenRouting[] })[]> {
     this.requests.push(request);
+    const texts = request.inputs.map((input) => (typeof input === 'string' ? idsOf(input) : input));
+    checkTotals(request, texts, this.info.routedLayers);
     const leave = await this.enter(signal);
     try {
       await this.pass(signal);
-      return request.inputs.map((input) => {
-        const ids = typeof input === 'string' ? idsOf(input) : input;
+      return texts.map((ids) => {
         const routing = request.routing && { routing: ids.map((id) => this.route(id)) };
         return { ...tell(ids), tokens: ids.length, ...routing };
       });

@@ -5,6 +5,7 @@
 import { randomInt } from 'node:crypto';
 import { z } from 'zod';
 import { chatRoles } from '../../data/index.js';
+import type { RoutedLayerInfo, TextsRequest } from '../engine-client.js';
 import { RequestError } from '../engine-errors.js';
 
 const tokenId = z.int().min(0);
@@ -60,6 +61,8 @@ export const textsSchema = z.strictObject({
     .min(1, 'there is no text')
     .max(2048),
   routing: z.boolean().default(false),
+  tokenLimit: z.int().min(0).optional(),
+  routingLimit: z.int().min(0).optional(),
   timeLimitMilliseconds: timeLimit,
 });
 
@@ -75,4 +78,32 @@ export function checkRequest<Schema extends z.ZodType>(schema: Schema, request: 
   if (parsed.success) return parsed.data;
   const [{ path, message }] = parsed.error.issues;
   throw new RequestError(path.join('.'), message);
+}
+
+/**
+ * @param texts token ids of the inputs
+ * @throws RequestError if they have more tokens in all, or a longer routing trace, than the request allows.
+ */
+export function checkTotals(
+  {
+    routing,
+    tokenLimit = Infinity,
+    routingLimit = Infinity,
+  }: Pick<TextsRequest, 'routing' | 'tokenLimit' | 'routingLimit'>,
+  texts: readonly (readonly number[])[],
+  layers: readonly RoutedLayerInfo[],
+): void {
+  const tokens = texts.reduce((sum, { length }) => sum + length, 0);
+  const remedy = 'give fewer or shorter texts';
+  if (tokens > tokenLimit)
+    throw new RequestError(
+      'inputs',
+      `have ${tokens} tokens in all, and ${tokenLimit} are allowed: ${remedy}`,
+    );
+  const numbers = tokens * layers.reduce((sum, { topK }) => sum + topK, 0);
+  if (routing && numbers > routingLimit)
+    throw new RequestError(
+      'routing',
+      `would be ${numbers} numbers, and ${routingLimit} are allowed: ${remedy}`,
+    );
 }

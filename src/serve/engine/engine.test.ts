@@ -374,6 +374,18 @@ test('classifiers tell classes with probabilities, alone and in company, and do 
   }
   await expect(all(classifier, { prompt: { text: 'a' } })).rejects.toThrow('which does not write text');
   await expect(classifier.classify({ inputs: ['x'.repeat(60)] })).rejects.toThrow('inputs.0: has 61 tokens');
+  const tokens = together.reduce((sum, text) => sum + text.tokens, 0);
+  const numbers = 2 * tokens;
+  const { passes } = await classifier.stats();
+  await expect(classifier.classify({ inputs, tokenLimit: tokens - 1 })).rejects.toThrow(
+    `inputs: have ${tokens} tokens in all, and ${tokens - 1} are allowed`,
+  );
+  await expect(classifier.embed({ inputs, routing: true, routingLimit: numbers - 1 })).rejects.toThrow(
+    `routing: would be ${numbers} numbers, and ${numbers - 1} are allowed`,
+  );
+  expect((await classifier.stats()).passes).toBe(passes);
+  const within = { inputs, routing: true, tokenLimit: tokens, routingLimit: numbers };
+  expect(await classifier.classify(within)).toHaveLength(inputs.length);
   await classifier.stop();
 });
 

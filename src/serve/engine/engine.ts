@@ -15,7 +15,13 @@ import type {
 } from '../engine-client.js';
 import { EngineError, EngineUnavailableError, QueueFullError, RequestError } from '../engine-errors.js';
 import type { EngineStats } from '../engine-stats.js';
-import { checkRequest, generationSchema, textsSchema, type CheckedTexts } from './check-request.js';
+import {
+  checkRequest,
+  checkTotals,
+  generationSchema,
+  textsSchema,
+  type CheckedTexts,
+} from './check-request.js';
 import { Counters } from './counters.js';
 import { GenerationJob, type RunningText } from './generation-job.js';
 import type { Job, JobOptions } from './job.js';
@@ -216,6 +222,7 @@ export class Engine implements EngineClient {
     }
     const checked = checkRequest(textsSchema, request);
     const texts = this.encodeInputs(checked);
+    checkTotals(checked, texts, info.routedLayers);
     const job = this.submit(
       (options) => new TextsJob(task, texts, checked.routing, options),
       checked.timeLimitMilliseconds,

@@ -70,6 +70,7 @@ const fieldNames: Readonly<Record<string, string>> = {
   stopTokens: 'stop_token_ids',
   topLogProbabilities: 'logprobs',
   inputs: 'input',
+  routing: 'switchyard.routed_experts',
   'prompt.text': 'prompt',
   'prompt.ids': 'prompt',
   'prompt.messages': 'messages',

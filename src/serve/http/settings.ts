@@ -11,6 +11,8 @@ export interface RequestLimits {
   readonly n: number;
   /** Prompts, or texts to classify or embed. */
   readonly inputs: number;
+  /** Tokens of all texts to classify or embed. */
+  readonly inputTokens: number;
   /** Texts of a request in all: prompts times `n`. */
   readonly texts: number;
   /** Tokens to add to a text. */
@@ -27,6 +29,8 @@ export interface RequestLimits {
   readonly topLogProbabilities: number;
   /** Expert numbers of a routing trace: tokens × layers × topK over all texts. */
   readonly routedExperts: number;
+  /** Log-probabilities: of each token and of the most probable ones that are told with it, over all texts. */
+  readonly logProbabilities: number;
 }
 
 /** Settings of {@link HttpServer}. */
@@ -73,6 +77,8 @@ export interface HttpSettings {
 export const defaultRequestLimits: RequestLimits = {
   n: 16,
   inputs: 128,
+  // As in OpenAI's API.
+  inputTokens: 300_000,
   texts: 128,
   maxTokens: 32_768,
   messages: 1024,
@@ -81,6 +87,7 @@ export const defaultRequestLimits: RequestLimits = {
   logitBias: 300,
   topLogProbabilities: 20,
   routedExperts: 4_000_000,
+  logProbabilities: 2_000_000,
 };
 
 /** Settings where nothing else is said: this machine alone, no other origin. */

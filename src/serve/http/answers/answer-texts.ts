@@ -38,10 +38,11 @@ export async function answerTexts(
 ): Promise<Response> {
   const { client, signal } = exchange;
   const sources = requests.map((request) => client.generate(request, { signal }));
-  const events = merge(sources)[Symbol.asyncIterator]();
+  const merged = merge(sources);
   const texts = new TextsInProgress(exchange, requests, options);
   if (options.stream) {
-    // Whatever refuses a request does so before its first event: then the answer has a status of its own.
+    const events = texts.follow(merged);
+    // Whatever refuses a request does so by its first event: then the answer has a status of its own.
     const first = await events.next();
     const chunks = streamTexts(exchange, first, events, texts, options);
     const { disconnect } = exchange;
@@ -54,7 +55,7 @@ export async function answerTexts(
       stallMilliseconds: exchange.settings.stallMilliseconds,
     });
   }
-  for await (const sourced of { [Symbol.asyncIterator]: () => events }) texts.add(sourced);
+  for await (const sourced of merged) texts.add(sourced);
   const { shape, wanted, model } = options;
   return Response.json({
     ...shape.whole(texts.pieces(shape)),
@@ -77,7 +78,6 @@ async function* streamTexts(
   try {
     for (let next = first; next.done !== true; next = await events.next()) {
       const { source, event } = next.value;
-      texts.add(next.value);
       if (event.kind === 'prompt') {
         const begun = texts.choicesOf(source).flatMap((index) => shape.begin(index, event) ?? []);
         for (const piece of begun) yield tell([piece], true);
@@ -118,10 +118,19 @@ class TextsInProgress {
     );
   }
 
+  /** The same events, each once it has been taken in. */
+  async *follow(events: AsyncIterable<SourcedEvent>): AsyncGenerator<SourcedEvent> {
+    for await (const sourced of events) {
+      this.add(sourced);
+      yield sourced;
+    }
+  }
+
+  /** @throws ApiError 400 if the answer would be larger than the server allows. */
   add({ source, event }: SourcedEvent): void {
     if (event.kind === 'prompt') {
       this.read[source] = event;
-      this.checkRouting(source, event);
+      this.checkSize(source, event);
       return;
     }
     if (event.kind === 'end') this.completionTokens += event.tokens;
@@ -172,20 +181,30 @@ class TextsInProgress {
     );
   }
 
-  /** @throws ApiError 400 if the trace of all texts would be longer than the server allows. */
-  private checkRouting(source: number, { tokens }: PromptRead): void {
-    const { routing, n = 1, maxTokens } = this.requests[source];
-    if (!routing) return;
+  /** @throws ApiError 400 if the trace of all texts, or their log-probabilities, would be more than the server allows. */
+  private checkSize(source: number, { tokens }: PromptRead): void {
+    const { routing, topLogProbabilities: top, echo, n = 1, maxTokens } = this.requests[source];
     const { contextLength, targetLength, routedLayers } = this.options.model;
+    const { routedExperts, logProbabilities } = this.exchange.settings.limits;
     const room = targetLength ?? Math.max(0, contextLength - tokens);
-    const perToken = routedLayers.reduce((sum, { topK }) => sum + topK, 0);
-    const numbers = (tokens + n * Math.min(room, maxTokens ?? room)) * perToken * this.requests.length;
-    const { routedExperts } = this.exchange.settings.limits;
-    if (numbers > routedExperts)
-      throw invalid(
-        'switchyard.routed_experts',
-        `would be up to ${numbers} numbers, and ${routedExperts} are allowed: ask for fewer tokens or texts`,
-        'too_large',
-      );
+    const added = n * Math.min(room, maxTokens ?? room) * this.requests.length;
+    const read = tokens * this.requests.length;
+    if (routing) {
+      const perToken = routedLayers.reduce((sum, { topK }) => sum + topK, 0);
+      checkCount('switchyard.routed_experts', (read + added) * perToken, routedExperts);
+    }
+    // The prompt's are told with each of its texts.
+    if (top !== undefined)
+      checkCount('logprobs', ((echo ? n * read : 0) + added) * (top + 1), logProbabilities);
   }
+}
+
+/** @throws ApiError 400 */
+function checkCount(field: string, numbers: number, allowed: number): void {
+  if (numbers > allowed)
+    throw invalid(
+      field,
+      `would be up to ${numbers} numbers, and ${allowed} are allowed: ask for fewer tokens or texts`,
+      'too_large',
+    );
 }

@@ -53,6 +53,7 @@ export function textsRequest({ input, switchyard }: TextsBody, settings: HttpSet
   return {
     inputs: (single ? [input] : input) as TextsRequest['inputs'],
     timeLimitMilliseconds: settings.requestMilliseconds,
-    ...(routing && { routing }),
+    tokenLimit: settings.limits.inputTokens,
+    ...(routing && { routing, routingLimit: settings.limits.routedExperts }),
   };
 }

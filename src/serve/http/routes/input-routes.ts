@@ -5,9 +5,8 @@
 import { answerHead, mutable } from '../answers/answer-shape.js';
 import { classifyAnswer, embeddingsAnswer } from '../answers/answer-schemas.js';
 import type { TokenRouting } from '../../engine-client.js';
-import { invalid } from '../api-error.js';
 import { classifyBody, embeddingsBody, textsRequest } from '../requests/texts-body.js';
-import { postRoute, requestedModel, type Exchange, type Route } from '../route.js';
+import { postRoute, requestedModel, type Route } from '../route.js';
 
 /** Routes that read texts. */
 export const inputRoutes: readonly Route[] = [
@@ -20,7 +19,6 @@ export const inputRoutes: readonly Route[] = [
       const { name } = requestedModel(exchange, body.model, 'embed');
       const request = textsRequest(body, exchange.settings);
       const vectors = await exchange.client.embed(request, { signal: exchange.signal });
-      checkRouting(exchange, vectors);
       const encode = body.encoding_format === 'base64' ? base64 : (vector: readonly number[]) => vector;
       const data = vectors.map(({ vector, routing }, index) => ({
         object: 'embedding' as const,
@@ -40,7 +38,6 @@ export const inputRoutes: readonly Route[] = [
       const model = requestedModel(exchange, body.model, 'classify');
       const request = textsRequest(body, exchange.settings);
       const classes = await exchange.client.classify(request, { signal: exchange.signal });
-      checkRouting(exchange, classes);
       const data = classes.map(({ label, probabilities, routing }, index) => ({
         index,
         label: `LABEL_${label}`,
@@ -67,20 +64,4 @@ function usage(read: readonly { readonly tokens: number }[]): {
 
 function base64(vector: readonly number[]): string {
   return Buffer.from(Float32Array.from(vector).buffer).toString('base64');
-}
-
-/** @throws ApiError 400 if the trace of all texts is longer than the server allows. */
-function checkRouting(
-  { client, settings }: Exchange,
-  read: readonly { readonly tokens: number; readonly routing?: readonly TokenRouting[] }[],
-): void {
-  const traced = read.filter(({ routing }) => routing !== undefined);
-  const perToken = client.model.routedLayers.reduce((sum, { topK }) => sum + topK, 0);
-  const numbers = traced.reduce((sum, { tokens }) => sum + tokens, 0) * perToken;
-  if (numbers > settings.limits.routedExperts)
-    throw invalid(
-      'switchyard.routed_experts',
-      `are ${numbers} numbers, and ${settings.limits.routedExperts} are allowed: give fewer texts`,
-      'too_large',
-    );
 }

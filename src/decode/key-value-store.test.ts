@@ -73,6 +73,18 @@ describe('a store', () => {
     expect([0, 1].map((text) => contents(store, text))).toEqual([expected(0, 3), expected(0, 3)]);
   });
 
+  test('has nothing left of a text that was cleared, and everything of the others', () => {
+    const store = filled();
+    store.clear(0);
+    expect([...store.lengths]).toEqual([0, 2]);
+    for (const [name, share] of [
+      ['cache.0.key', 24],
+      ['cache.0.value', 8],
+    ] as const)
+      expect(store.feeds[name].subarray(0, share).every((number) => number === 0)).toBe(true);
+    expect(contents(store, 1)).toEqual(expected(1, 2));
+  });
+
   test('refuses what has no slot, before anything is written', () => {
     const store = filled();
     expect(() => store.append(kept(store, 2), 2, [2, 1])).toThrow('text 0 has 5 tokens for 4 slots');

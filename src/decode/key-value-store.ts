@@ -61,6 +61,18 @@ export class KeyValueStore {
     this.lengths[text] = length;
   }
 
+  /** A text becomes empty. Zeros, since a slot that is not in use still takes part with weight 0, and 0 · NaN is NaN. */
+  clear(text: number): void {
+    for (const [name, [, heads, , size]] of this.shapes) {
+      const part = this.parts.get(name)!;
+      for (let head = 0; head < heads; head++) {
+        const start = (text * heads + head) * this.slots * size;
+        part.fill(0, start, start + this.lengths[text] * size);
+      }
+    }
+    this.lengths[text] = 0;
+  }
+
   /** Makes room for more slots a text and moves what is there. Buffers that were bound are no longer those in use. */
   grow(capacity: number): void {
     const before = [...this.parts.values()];

@@ -80,6 +80,15 @@ describe('distributions (χ², 20,000 draws, 99.9 %)', () => {
   });
 });
 
+test.each([
+  [[1, Infinity, 2], 'the highest score, of token 1, is Infinity'],
+  [[-Infinity, -Infinity], 'the highest score, of token 0, is -Infinity'],
+  [[1, NaN], 'the score of token 1 is not a number'],
+])('nothing is drawn from %j', (scores, message) => {
+  for (const temperature of [0, 1])
+    expect(() => sample(Float32Array.from(scores), { ...plain, temperature }, 0.5)).toThrow(message);
+});
+
 test('the ends of the random number fall on the first and the last token', () => {
   expect(sample(logits([0.5, 0.3, 0.2]), plain, 0)).toBe(0);
   expect(sample(logits([0.5, 0.3, 0.2]), plain, 1 - 2 ** -32)).toBe(2);

@@ -33,7 +33,7 @@ export function checkSampling({ temperature, topK, topP, minP = 0 }: SamplingOpt
  * @param logits scores of all tokens
  * @param uniform a random number in [0, 1)
  * @returns its id. Equal scores are ranked by id, so temperature 0 is deterministic.
- * @throws RangeError if an option is out of its range, or a score is not a number.
+ * @throws RangeError if an option is out of its range, a score is not a number, or the highest is infinite.
  */
 export function sample(logits: Float32Array, options: SamplingOptions, uniform: number): number {
   checkSampling(options);
@@ -76,6 +76,9 @@ function best(logits: Float32Array): number {
     if (Number.isNaN(logits[id])) throw new RangeError(`the score of token ${id} is not a number`);
     if (logits[id] > logits[winner]) winner = id;
   }
+  // Nothing is a share of ∞, and where all are −∞ none is better than another.
+  if (!Number.isFinite(logits[winner]))
+    throw new RangeError(`the highest score, of token ${winner}, is ${logits[winner]}`);
   return winner;
 }
 

@@ -106,7 +106,7 @@ export interface ScoredToken {
   readonly text: string;
   /** Its bytes in UTF-8; none for parts of characters. */
   readonly bytes: readonly number[];
-  /** Natural logarithm. */
+  /** Natural logarithm, −9999 at least. */
   readonly logProbability: number;
 }
 

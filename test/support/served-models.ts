@@ -53,9 +53,24 @@ export function smallModel(
   return { model, weights: ParameterArena.allocate(parameters).initialize(parameters, 7).views };
 }
 
+/** Changes weights in place. */
+export type Damage = (weights: ReadonlyMap<string, Float32Array>) => void;
+
+/** Of the letter x the model knows nothing: what it computes of texts that have one is NaN. */
+export const withoutX: Damage = (weights) => {
+  const { hiddenSize } = sizes;
+  const x = 'x'.charCodeAt(0);
+  weights.get('embedding.weight')!.fill(NaN, x * hiddenSize, (x + 1) * hiddenSize);
+};
+
 /** {@link smallModel}, ready for an engine that has all weights in memory. */
-export function smallPrepared(kind: keyof typeof kinds, change: object = {}): PreparedModel {
+export function smallPrepared(
+  kind: keyof typeof kinds,
+  change: object = {},
+  damage: Damage = () => undefined,
+): PreparedModel {
   const { model, weights } = smallModel(kind, change);
+  damage(weights);
   return { name: 'small', model, tokenizer, passes: new Programs(weights) };
 }
 
@@ -64,8 +79,10 @@ export async function saveSmallModel(
   folder: string,
   kind: keyof typeof kinds,
   change: object = {},
+  damage: Damage = () => undefined,
 ): Promise<void> {
   const { model, weights } = smallModel(kind, change);
+  damage(weights);
   const shapes = new Map([...model.parameters()].map(([name, { shape }]) => [name, shape]));
   await saveModelConfig(folder, model.options as ModelOptions, tokenizer);
   await saveModelWeights(folder, namedTensors(shapes, weights));

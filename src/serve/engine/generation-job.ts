@@ -14,6 +14,7 @@ import type {
 import type { CheckedRequest } from './check-request.js';
 import { EventQueue } from './event-queue.js';
 import { Job, type JobOptions } from './job.js';
+import { noNumbers } from './no-numbers.js';
 import { spelling, tokenProbabilities } from './probabilities.js';
 import type { ServedText, TextBatch, TextWishes } from './text-batch.js';
 import { TokenChooser } from './token-chooser.js';
@@ -87,7 +88,7 @@ export class GenerationJob extends Job {
     const { tokenizer, endTokens } = this.writing;
     const { request, maxTokens } = this;
     const scores = running.text.scores.subarray(0, tokenizer.vocabSize);
-    const id = running.chooser.choose(scores);
+    const id = this.draw(running, scores);
     if (request.stopTokens.includes(id) || (!request.ignoreEnd && endTokens.includes(id)))
       return this.endText(running, 'stop', id);
     running.count++;
@@ -121,6 +122,15 @@ export class GenerationJob extends Job {
 
   protected resolve(): void {
     this.events.end();
+  }
+
+  /** @throws EngineUnavailableError if the scores tell nothing. */
+  private draw({ chooser, index }: RunningText, scores: Float32Array): number {
+    try {
+      return chooser.choose(scores);
+    } catch (error) {
+      throw noNumbers(`text ${index}`, (error as Error).message);
+    }
   }
 
   private endText(running: RunningText, reason: TextEnded['reason'], stop?: string | number): void {
@@ -167,11 +177,16 @@ export class GenerationJob extends Job {
   /** The model has said what may follow a token of the prompt. */
   private read(position: number, scores: Float32Array): void {
     const { tokenizer } = this.writing;
-    if (position + 1 === this.prompt.length) return;
+    if (this.over || position + 1 === this.prompt.length) return;
     const next = this.prompt[position + 1];
     const known = scores.subarray(0, tokenizer.vocabSize);
     const top = this.request.topLogProbabilities!;
-    this.probabilities.push(tokenProbabilities(tokenizer, known, next, top, this.prompt[position]));
+    try {
+      this.probabilities.push(tokenProbabilities(tokenizer, known, next, top, this.prompt[position]));
+    } catch (error) {
+      // In the middle of a pass, whose other texts have nothing to do with it.
+      this.fail(noNumbers('the prompt', (error as Error).message), 'failed');
+    }
   }
 
   /** The tokens of the prompt. */

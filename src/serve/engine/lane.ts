@@ -62,11 +62,13 @@ export class Lane<Text extends Seat<Text>> {
     [text.lane, text.row] = [this, row];
   }
 
-  /** Lets a text go. */
+  /** Lets a text go. Nothing of it stays: numbers that are none would reach the next text in its row. */
   remove(text: Text): void {
     const last = this.texts.pop()!;
+    this.kept.clear(text.row);
     if (last !== text) {
       this.copy(text.row, this, last.row);
+      this.kept.clear(last.row);
       this.texts[text.row] = last;
       last.row = text.row;
     }

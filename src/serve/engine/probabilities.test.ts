@@ -38,4 +38,16 @@ describe('the most probable tokens', () => {
     expect(bytes).toEqual([...Buffer.from(' upon')]);
     expect(top.map((token) => token.text)).toEqual([' upon', 'ly']);
   });
+
+  it('are never told as −∞, which JSON has not', () => {
+    const scores = Float32Array.of(-Infinity, 1, -3e38, 0, 0, 0);
+    const { logProbability, top } = tokenProbabilities(tokenizer, scores, 0, 6, 1);
+    expect(logProbability).toBe(-9999);
+    expect(top.slice(4).map((token) => token.logProbability)).toEqual([-9999, -9999]);
+  });
+
+  it.each([NaN, Infinity])('are not told where a score is %d', (score) => {
+    const scores = Float32Array.of(0, 1, score, 0, 0, 0);
+    expect(() => tokenProbabilities(tokenizer, scores, 1, 2, 1)).toThrow(RangeError);
+  });
 });

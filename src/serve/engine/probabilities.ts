@@ -6,11 +6,15 @@ import { logProbabilities } from '../../decode/index.js';
 import type { Tokenizer } from '../../data/index.js';
 import type { ScoredToken, TokenProbabilities } from '../engine-client.js';
 
+/** What is told of a token that is less probable still, as OpenAI does: −∞ is no number in JSON. */
+const LEAST = -9999;
+
 /**
  * Probabilities by the model itself.
  * @param scores of all tokens
  * @param count of the most probable ones
  * @param before the token before it, if there is one
+ * @throws RangeError if a score is not a number, or the highest is infinite.
  */
 export function tokenProbabilities(
   tokenizer: Pick<Tokenizer, 'decode'>,
@@ -20,7 +24,9 @@ export function tokenProbabilities(
   before: number | undefined,
 ): TokenProbabilities {
   const logs = logProbabilities(scores);
-  const told = (token: number): ScoredToken => describe(tokenizer, token, before, logs[token]);
+  // A score that is NaN or +∞ leaves no token a probability.
+  if (Number.isNaN(logs[id])) throw new RangeError('a score is not a number, or the highest is infinite');
+  const told = (token: number): ScoredToken => describe(tokenizer, token, before, Math.max(logs[token], LEAST));
   return { ...told(id), top: largest(logs, count).map(told) };
 }
 

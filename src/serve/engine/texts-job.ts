@@ -4,6 +4,7 @@
  */
 import type { TokenRouting } from '../engine-client.js';
 import { Job, type JobOptions } from './job.js';
+import { noNumbers } from './no-numbers.js';
 
 /** What a pass made of one text. */
 export interface TextResult {
@@ -44,8 +45,14 @@ export class TextsJob extends Job {
     this.started = performance.now();
   }
 
-  /** A pass has computed a text. */
+  /** A pass has computed a text. Numbers that are none fail this request alone. */
   add(index: number, result: TextResult): void {
+    const { numbers } = result;
+    const place = numbers.findIndex((number) => !Number.isFinite(number));
+    if (place >= 0) {
+      const what = this.task === 'classify' ? 'the score of class' : 'of the vector, number';
+      return this.fail(noNumbers(`inputs.${index}`, `${what} ${place} is ${numbers[place]}`), 'failed');
+    }
     this.made[index] = result;
     if (--this.missing === 0) this.complete();
   }

@@ -31,7 +31,7 @@ export class TokenChooser {
    * Draws a token: scores are changed by the repetition penalty, presence and frequency penalties and the bias, in this
    * order, before `sample` takes them.
    * @param scores of all tokens that may be drawn; they stay as they are
-   * @throws RangeError if a score is not a number.
+   * @throws RangeError if a score is not a number, or the highest is infinite.
    */
   choose(scores: Float32Array): number {
     const { repetitionPenalty, presencePenalty, frequencyPenalty } = this.request;

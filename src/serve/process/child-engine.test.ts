@@ -1,7 +1,7 @@
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { saveSmallModel, smallModel } from '../../../test/support/served-models.js';
+import { saveSmallModel, smallModel, withoutX } from '../../../test/support/served-models.js';
 import { temporaryFolder } from '../../../test/support/tiny-training.js';
 import { nameParameters, ParameterArena } from '../../nn/index.js';
 import type { EngineSource } from '../engine/engine-source.js';
@@ -173,6 +173,23 @@ test('stop without time fails what runs, and leaves no process', async () => {
   await stopping.stop({ graceMilliseconds: 0 });
   await expect(running).rejects.toThrow(EngineUnavailableError);
   expect(lives(pid)).toBe(false);
+});
+
+test('numbers that are none fail their request, and the process lives', async () => {
+  const untied = { tieEmbeddings: false };
+  await saveSmallModel(join(folder, 'withoutX'), 'languageModel', untied, withoutX);
+  await saveSmallModel(join(folder, 'classifierWithoutX'), 'classifier', {}, withoutX);
+  const [writes, tells] = [await start({}, 'withoutX'), await start({}, 'classifierWithoutX')];
+  const pids = [writes.pid, tells.pid];
+  const bad = { prompt: { text: 'an x' }, maxTokens: 2, echo: true, topLogProbabilities: 1 };
+  await expect(all(writes, bad)).rejects.toThrow('the model gave no numbers for the prompt');
+  await expect(all(writes, { ...bad, echo: false })).rejects.toThrow('the model gave no numbers for text 0');
+  await expect(tells.classify({ inputs: ['x'] })).rejects.toThrow('the model gave no numbers for inputs.0');
+  await expect(tells.embed({ inputs: ['1', 'x'] })).rejects.toThrow('for inputs.1');
+  expect(await tells.classify({ inputs: ['one'] })).toHaveLength(1);
+  expect([writes.pid, tells.pid]).toEqual(pids);
+  expect((await tells.stats()).restarts).toBe(0);
+  await Promise.all([writes.stop(), tells.stop()]);
 });
 
 test('a folder that cannot be opened says why', async () => {

@@ -26,9 +26,11 @@ export class EventQueue<Event> {
     this.wake?.();
   }
 
-  /** No more events come. */
-  end(): void {
+  /** No more events come; the reader gets those that wait, and then the error if there is one. */
+  end(error?: Error): void {
+    if (this.over) return;
     this.over = true;
+    this.error = error;
     this.wake?.();
   }
 
@@ -36,8 +38,7 @@ export class EventQueue<Event> {
   fail(error: Error): void {
     if (this.over) return;
     this.waiting.length = 0;
-    this.error = error;
-    this.end();
+    this.end(error);
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<Event> {

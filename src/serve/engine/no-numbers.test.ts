@@ -67,7 +67,8 @@ test('a prompt whose probabilities are no numbers fails alone', async () => {
   expect(good.status).toBe('fulfilled');
   expect(bad).toMatchObject({
     reason: {
-      message: 'the model gave no numbers for the prompt: a score is not a number, or the highest is infinite',
+      message:
+        'the model gave no numbers for the prompt: a score is not a number, or the highest is infinite',
     },
   });
   await engine.stop();

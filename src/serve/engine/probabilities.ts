@@ -26,7 +26,8 @@ export function tokenProbabilities(
   const logs = logProbabilities(scores);
   // A score that is NaN or +∞ leaves no token a probability.
   if (Number.isNaN(logs[id])) throw new RangeError('a score is not a number, or the highest is infinite');
-  const told = (token: number): ScoredToken => describe(tokenizer, token, before, Math.max(logs[token], LEAST));
+  const told = (token: number): ScoredToken =>
+    describe(tokenizer, token, before, Math.max(logs[token], LEAST));
   return { ...told(id), top: largest(logs, count).map(told) };
 }
 

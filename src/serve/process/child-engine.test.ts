@@ -35,8 +35,8 @@ async function all(
   return events;
 }
 
-async function until(holds: () => boolean): Promise<void> {
-  while (!holds()) await new Promise((resolve) => setTimeout(resolve, 5));
+async function until(holds: () => boolean | Promise<boolean>): Promise<void> {
+  while (!(await holds())) await new Promise((resolve) => setTimeout(resolve, 5));
 }
 
 /** Whether there is a process. */
@@ -162,6 +162,52 @@ test('stop finishes what runs, and leaves no process', async () => {
   await stopped;
   expect(stopping.state).toBe('stopped');
   expect(lives(pid)).toBe(false);
+});
+
+test('stop waits until slower readers have what was finished', async () => {
+  const stopping = await start();
+  const reader = stopping.generate({ ...request, maxTokens: 180 });
+  await reader.next();
+  await until(async () => (await stopping.stats()).requests.completed === 1);
+  const stopped = stopping.stop();
+  // As long as it would take if nobody were waited for.
+  await new Promise((next) => setTimeout(next, 300));
+  const events: EngineEvent[] = [];
+  for await (const event of reader) events.push(event);
+  expect(events).toHaveLength(181);
+  expect(events.at(-1)).toMatchObject({ kind: 'end', tokens: 180 });
+  await stopped;
+});
+
+test('a slower reader holds up a stop no longer than its time, and has what came', async () => {
+  const stopping = await start();
+  const reader = stopping.generate({ ...request, maxTokens: 180 });
+  await reader.next();
+  await until(async () => (await stopping.stats()).requests.completed === 1);
+  await stopping.stop({ graceMilliseconds: 100 });
+  let tokens = 0;
+  const reading = async (): Promise<void> => {
+    for await (const { kind } of reader) if (kind === 'token') tokens++;
+  };
+  await expect(reading()).rejects.toThrow("the engine's process ended");
+  expect(tokens).toBe(127);
+});
+
+test('what came before the process died is read, and then the error', async () => {
+  const killed = await start();
+  const reader = killed.generate(endless);
+  await reader.next();
+  // The engine goes on until its own queue is full behind what it may send.
+  await until(async () => (await killed.stats()).generatedTokens >= 127 + 64);
+  process.kill(killed.pid!, 'SIGKILL');
+  await until(() => killed.state === 'restarting');
+  let tokens = 0;
+  const reading = async (): Promise<void> => {
+    for await (const { kind } of reader) if (kind === 'token') tokens++;
+  };
+  await expect(reading()).rejects.toThrow('was ended by SIGKILL');
+  expect(tokens).toBe(127);
+  await killed.stop();
 });
 
 test('stop without time fails what runs, and leaves no process', async () => {

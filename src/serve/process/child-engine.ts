@@ -260,7 +260,7 @@ export class ChildEngine implements EngineClient {
     this.child = undefined;
     const error = new EngineUnavailableError(`the engine's process ${how}`);
     const failed = [...this.requests.values()].filter(({ over }) => !over);
-    for (const remote of failed) remote.fail(error, true);
+    for (const remote of failed) remote.lose(error);
     this.requests.clear();
     for (const answer of this.asked.values()) answer(undefined);
     this.asked.clear();

@@ -2,6 +2,7 @@
  * The engine's process: opens one model, and answers what its server asks.
  * @module
  */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { env } from 'onnxruntime-node';
 import type { Engine } from '../engine/engine.js';
 import { openEngine } from '../engine/open-engine.js';
@@ -12,6 +13,8 @@ import { packError, toEngineSchema, type FromEngine, type ToEngine } from './mes
 const WINDOW = 128;
 /** Milliseconds between two signs of life. */
 const BEAT = 1000;
+/** Milliseconds between two looks whether all readers have what they asked for. */
+const LOOK = 10;
 
 /** Answers messages until it is told to stop. */
 class EngineProcess {
@@ -97,7 +100,10 @@ class EngineProcess {
   }
 
   private async stop(graceMilliseconds: number): Promise<void> {
+    const latest = performance.now() + graceMilliseconds;
     await this.engine?.stop({ graceMilliseconds });
+    // Texts are finished before slower readers have them.
+    while (this.requests.size > 0 && performance.now() < latest) await sleep(LOOK);
     await this.beat();
     // Answers to the last requests are told in this turn at the latest.
     await new Promise((resolve) => setImmediate(resolve));

@@ -52,6 +52,13 @@ export class RemoteRequest {
     this.settle.reject(error);
   }
 
+  /** The other side is no more: what came from it is still read, and then the error. */
+  lose(error: Error): void {
+    this.done = true;
+    this.queue.end(error);
+    this.settle.reject(error);
+  }
+
   /** What comes, as it comes. */
   async *events(): AsyncGenerator<EngineEvent> {
     let read = 0;

@@ -45,6 +45,7 @@ interface ServeFlags {
   readonly routingTrace?: string;
   readonly mode?: ServingMode;
   readonly predictor?: string;
+  readonly guesses?: number;
   readonly expertBits?: '4' | '8';
   readonly experts?: ExpertForm;
   readonly cacheMemory?: number;
@@ -76,6 +77,11 @@ export function serveCommand(): Command {
     .option(
       '--predictor <folder>',
       'of `switchyard predictor train`; prefetch looks ahead with the routers without',
+    )
+    .option(
+      '--guesses <count>',
+      "experts that the predictor names for a token of each layer (default: the router's number)",
+      numberIn(1, 1024, true),
     )
     .addOption(expertsOption())
     .addOption(new Option('--expert-bits <bits>', 'round experts as they arrive').choices(['4', '8']))
@@ -125,11 +131,22 @@ Examples:
 async function serve(path: string, flags: ServeFlags): Promise<void> {
   const say = (line: string): void => void process.stderr.write(`${line}\n`);
   const apiKeys = readApiKeys(flags.keys);
-  const { slots, name, threads, memoryBudget, policy, routingTrace, mode, predictor, experts, expertBits } =
-    flags;
+  const {
+    slots,
+    name,
+    threads,
+    memoryBudget,
+    policy,
+    routingTrace,
+    mode,
+    predictor,
+    guesses,
+    experts,
+    expertBits,
+  } = flags;
   const engine = await ChildEngine.start(
     {
-      ...{ path, name, threads, memoryBudget, policy, routingTrace, mode, predictor, experts },
+      ...{ path, name, threads, memoryBudget, policy, routingTrace, mode, predictor, guesses, experts },
       expertBits: expertBits && (Number(expertBits) as 4 | 8),
     },
     {

@@ -30,6 +30,8 @@ export const sourceSchema = z.strictObject({
   mode: z.enum(servingModes).optional(),
   /** Folder of a predictor, for `prefetch` and `sida`; `prefetch` looks ahead with the model's own routers when absent. */
   predictor: z.string().optional(),
+  /** Experts that the predictor names for a token of each layer; as many as its router chooses when absent. */
+  guesses: z.int().min(1).optional(),
   /** How experts of a compressed folder are computed. */
   experts: z.enum(['rebuilt', 'factorised']).optional(),
   /** Rounds experts to so many bits as they arrive. */

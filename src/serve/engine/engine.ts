@@ -228,6 +228,7 @@ export class Engine implements EngineClient {
       checked.timeLimitMilliseconds,
       signal,
     );
+    this.parts.texts!.announce(job);
     return { job, results: await job.results };
   }
 

@@ -52,6 +52,12 @@ export interface Prefetcher {
   decided?(decision: RoutingDecision): void;
 }
 
+/** Is told of texts before the passes that read them whole. */
+export interface TextListener {
+  /** @param request to which they belong; none of them is read when it is over. */
+  expect(texts: readonly (readonly number[])[], request: { readonly over: boolean }): void;
+}
+
 /** A decision for all rows of a pass. */
 export interface SuppliedRouting {
   /** `[tokens, topK]`; −1 is no choice. */

@@ -8,6 +8,7 @@ import { ModelFolderError, readStopTokens } from '../../checkpoints/index.js';
 import { ChatTemplate, textStart } from '../../data/index.js';
 import type { ModelInfo } from '../engine-client.js';
 import type { EngineStats } from '../engine-stats.js';
+import type { TablesAhead } from '../predictor/index.js';
 import type { ExpertStoreStats } from '../store/index.js';
 import type { EngineSource, ServingMode } from './engine-source.js';
 import { defaultLimits, Engine, type EngineLimits, type ServedParts } from './engine.js';
@@ -27,7 +28,7 @@ export async function openEngine(source: EngineSource, limits: Partial<EngineLim
   const cacheBytes = limits.cacheBytes ?? cacheBytesOf(memoryBudget);
   const mode = source.mode ?? (memoryBudget === undefined ? 'none' : 'prefetch');
   const isRun = existsSync(join(path, 'recipe.json'));
-  const hooks = await ServingHooks.open(mode, source.predictor, isRun ? join(path, 'model') : path);
+  const hooks = await ServingHooks.open({ ...source, mode }, isRun ? join(path, 'model') : path);
   try {
     const served = await loadServedModel(path, {
       ...{ memoryBudget, keyValueBytes: cacheBytes, policy, routingTrace: source.routingTrace },
@@ -40,7 +41,7 @@ export async function openEngine(source: EngineSource, limits: Partial<EngineLim
       await hooks.close();
     };
     try {
-      const parts = await prepare(served, { ...source, name, mode, policy }, isRun, close);
+      const parts = await prepare(served, { ...source, name, mode, policy }, isRun, hooks.tables, close);
       return new Engine(parts, { ...limits, cacheBytes });
     } catch (error) {
       await served.close();
@@ -56,6 +57,7 @@ async function prepare(
   { model, tokenizer, passes, folder, store, plan }: ServedModel,
   source: EngineSource & { readonly name: string; readonly mode: ServingMode },
   isRun: boolean,
+  tables: TablesAhead | undefined,
   close: () => Promise<void>,
 ): Promise<ServedParts> {
   if (!tokenizer)
@@ -68,7 +70,9 @@ async function prepare(
     stopTokens: readStopTokens(folder),
     placement: plan.placement,
     settings: settingsOf(source, store && plan.reads),
-    storeStats: () => (store ? numbersOf(store.stats) : {}),
+    listener: tables,
+    guesses: source.mode === 'sida' ? source.guesses : undefined,
+    storeStats: () => (store ? { ...numbersOf(store.stats), ...tables?.stats } : {}),
     storeExperts: () => store?.experts,
   });
 }
@@ -80,12 +84,12 @@ function cacheBytesOf(memoryBudget: number | undefined): number {
 
 /** @param reads how experts are read, where the model has any */
 function settingsOf(
-  { memoryBudget, threads, predictor, expertBits, mode, policy }: EngineSource,
+  { memoryBudget, threads, predictor, guesses, expertBits, mode, policy }: EngineSource,
   reads: string | undefined,
 ): ModelInfo['settings'] {
   const settings = {
     ...(reads !== undefined && { mode, policy, reads }),
-    ...{ memoryBudget, predictor, expertBits, threads },
+    ...{ memoryBudget, predictor, guesses, expertBits, threads },
   };
   const given = Object.entries(settings).filter(([, value]) => value !== undefined);
   return Object.fromEntries(given) as ModelInfo['settings'];

@@ -15,10 +15,15 @@ export class RoutingTap {
     this.places = layers.map(({ topK }) => new Array<number>(topK).fill(-1));
   }
 
-  /** What one traced pass over a whole model recorded, as layers. */
-  static of(records: readonly RoutingRecord[]): RoutingTap {
+  /**
+   * What one traced pass over a whole model recorded, as layers.
+   * @param guesses experts of a token in other passes; as in this one when absent
+   */
+  static of(records: readonly RoutingRecord[], guesses?: number): RoutingTap {
     return new RoutingTap(
-      records.map(({ name, layerIndex, numExperts, topK }) => ({ name, layerIndex, numExperts, topK })),
+      records.map(({ name, layerIndex, numExperts, topK }) => {
+        return { name, layerIndex, numExperts, topK: Math.min(guesses ?? topK, numExperts) };
+      }),
     );
   }
 

@@ -12,6 +12,7 @@ import type { ModelInfo, Placement } from '../engine-client.js';
 import type { EngineStats } from '../engine-stats.js';
 import { CachedBatch } from './cached-batch.js';
 import type { ServedParts } from './engine.js';
+import type { TextListener } from './hooks.js';
 import { RoutingTap } from './routing-tap.js';
 import { TargetBatch } from './target-batch.js';
 import type { TextBatch } from './text-batch.js';
@@ -34,6 +35,10 @@ export interface PreparedModel {
   readonly stopTokens?: readonly number[];
   readonly placement?: readonly Placement[];
   readonly settings?: ModelInfo['settings'];
+  /** Is told of texts as soon as a request about them has arrived. */
+  readonly listener?: TextListener | undefined;
+  /** Experts of a token where predictions take the routers' place; the routers' own number when absent. */
+  readonly guesses?: number | undefined;
   /** Counters of its expert store. */
   readonly storeStats?: () => EngineStats['store'];
   /** Where its experts are. */
@@ -45,11 +50,11 @@ export interface PreparedModel {
  * @throws RangeError if the model cannot write text from left to right, because what it says depends on later tokens.
  */
 export async function servedParts(prepared: PreparedModel): Promise<ServedParts> {
-  const { model, tokenizer, passes, chatTemplate, start = [], stopTokens = [] } = prepared;
-  const tap = RoutingTap.of(recordsOf(model));
+  const { model, tokenizer, passes, chatTemplate, start = [], stopTokens = [], guesses } = prepared;
+  const tap = RoutingTap.of(recordsOf(model), guesses);
   const batch = model instanceof Classifier ? undefined : await openBatch(model, passes, tap);
   const readsSources = model instanceof Classifier || model instanceof EncoderDecoder;
-  const texts = readsSources ? new TextsBatch(model, passes, tap) : undefined;
+  const texts = readsSources ? new TextsBatch(model, passes, tap, prepared.listener) : undefined;
   if (model instanceof Classifier) await texts!.open();
   const end = (readsSources ? model.options.eosTokenId : undefined) ?? tokenizer.special.eos;
   return {

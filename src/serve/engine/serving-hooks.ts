@@ -11,10 +11,10 @@ import {
   PredictedPrefetch,
   PredictedRouting,
   PredictorProcess,
-  TablesNow,
+  TablesAhead,
 } from '../predictor/index.js';
 import type { ExpertStore } from '../store/index.js';
-import type { ServingMode } from './engine-source.js';
+import type { EngineSource, ServingMode } from './engine-source.js';
 import type { PassStart, Prefetcher, RoutingDecision } from './hooks.js';
 import type { SplitModelOptions } from './split-model.js';
 
@@ -38,27 +38,44 @@ class BothAhead implements Prefetcher {
 
 /** A mode, with the predictor that it needs. */
 export class ServingHooks {
+  /** Foretells texts that are read whole; absent where nothing does. */
+  readonly tables: TablesAhead | undefined;
+
   private constructor(
     private readonly mode: ServingMode,
-    private readonly predictor: CausalPredictor | PredictorProcess | undefined,
-  ) {}
+    private readonly predictor?: CausalPredictor | PredictorProcess,
+    private readonly guesses?: number,
+  ) {
+    if (predictor instanceof PredictorProcess) this.tables = new TablesAhead(predictor);
+  }
 
   /**
-   * @param predictor its folder
    * @param model the folder of the model that is served
-   * @throws RangeError if mode and predictor do not go together; PredictorError if it is of another model.
+   * @throws RangeError if mode, predictor and guesses do not go together; PredictorError if it is of another model.
    */
-  static async open(mode: ServingMode, predictor: string | undefined, model: string): Promise<ServingHooks> {
+  static async open(
+    {
+      mode,
+      predictor,
+      guesses,
+    }: Pick<EngineSource, 'predictor' | 'guesses'> & { readonly mode: ServingMode },
+    model: string,
+  ): Promise<ServingHooks> {
     if (mode === 'sida' && predictor === undefined)
       throw new RangeError('mode sida lets a predictor take the routers’ place: name its folder');
     if (mode === 'none' && predictor !== undefined)
       throw new RangeError('mode none needs no predictor: leave it out, or use prefetch or sida');
-    if (predictor === undefined) return new ServingHooks(mode, undefined);
+    if (guesses !== undefined && predictor === undefined)
+      throw new RangeError('guesses are made by a predictor: name its folder, or leave their number out');
+    if (predictor === undefined) return new ServingHooks(mode);
     const opened = await openPredictorFor(predictor, model);
     // Each token of a text that is being written is foretold when it is known: there is nothing to run ahead of.
     if (opened.options.kind === 'languageModel')
-      return new ServingHooks(mode, await CausalPredictor.open(opened.predictor, opened.embeddings));
-    return new ServingHooks(mode, await PredictorProcess.open({ predictor, model }));
+      return new ServingHooks(
+        mode,
+        await CausalPredictor.open(opened.predictor, opened.embeddings, { topK: guesses }),
+      );
+    return new ServingHooks(mode, await PredictorProcess.open({ predictor, model, topK: guesses }), guesses);
   }
 
   /**
@@ -67,7 +84,7 @@ export class ServingHooks {
    *   that the predictor does not foretell, or whose weights it cannot make.
    */
   over(model: Model, store: ExpertStore): Pick<SplitModelOptions, 'prefetcher' | 'routing'> {
-    const { mode, predictor } = this;
+    const { mode, predictor, tables, guesses: topK } = this;
     if (mode === 'none') return {};
     const looked = new LookAheadPrefetch(store);
     if (!predictor) return { prefetcher: looked };
@@ -78,10 +95,9 @@ export class ServingHooks {
       throw new RangeError(
         `mode sida routes texts that are read whole, as classifiers do, and this is of kind ${model.options.kind}: use prefetch`,
       );
-    const tables = new TablesNow(predictor);
     if (mode === 'prefetch')
-      return { prefetcher: new BothAhead(new PredictedPrefetch(store, predicted, tables), looked) };
-    return { routing: new PredictedRouting({ model, store, predicted, tables }) };
+      return { prefetcher: new BothAhead(new PredictedPrefetch(store, predicted, tables!), looked) };
+    return { routing: new PredictedRouting({ model, store, predicted, tables: tables!, topK }) };
   }
 
   /** Ends the predictor, and its process where it has one. */

@@ -9,6 +9,7 @@ import type { RoutingRecord } from '../../moe/index.js';
 import type { TraceContext } from '../../nn/index.js';
 import { doubled } from './growing-lanes.js';
 import { computeFor } from './pass-error.js';
+import type { TextListener } from './hooks.js';
 import type { RoutingTap } from './routing-tap.js';
 import type { TextsJob, TextsTask } from './texts-job.js';
 
@@ -31,12 +32,18 @@ export class TextsBatch {
     private readonly model: Classifier | EncoderDecoder,
     private readonly passes: Passes,
     private readonly tap: RoutingTap,
+    private readonly listener?: TextListener,
   ) {}
 
   /** Compiles the pass that one short text needs. */
   async open(): Promise<this> {
     await this.pass(this.model instanceof Classifier ? 'classify' : 'embed', 1, this.time(1));
     return this;
+  }
+
+  /** Says that the texts of a request, which waits for its turn, will come. */
+  announce(job: TextsJob): void {
+    this.listener?.expect(job.texts, job);
   }
 
   /** Takes in the texts of a request. */

@@ -28,6 +28,9 @@ const storeCounters: Readonly<Record<string, string>> = {
   readMilliseconds: 'Milliseconds of all completed reads together.',
   stallMilliseconds: 'Milliseconds in which somebody waited for weights.',
   evictions: 'Experts that made room for others.',
+  tables: 'Passes whose texts a predictor foretold.',
+  tableWaits: 'Those that had to wait for it.',
+  tableWaitMilliseconds: 'Milliseconds in which they waited.',
 };
 
 /** All metrics. Labels are the model, routes and statuses: nothing that clients can make up. */

@@ -32,12 +32,13 @@ export class CausalPredictor {
 
   /**
    * @param embeddings the model's token embeddings `[vocabSize, embeddingSize]`, row after row.
+   * @param options of the runtime; `topK` are the guesses for a token, each layer's own number of choices when absent
    * @throws PredictorError if the predictor looks at later tokens, or reads embeddings of another width.
    */
   static async open(
     predictor: LoadedPredictor,
     embeddings: Float32Array,
-    runtime: RuntimeOptions = {},
+    { topK: wanted, ...runtime }: RuntimeOptions & { readonly topK?: number | undefined } = {},
   ): Promise<CausalPredictor> {
     const { causal, embeddingSize, hiddenSize, layers } = predictor.options;
     if (!causal)
@@ -64,7 +65,10 @@ export class CausalPredictor {
     const joined = add(state('context'), state('residual'));
     const guesses = Object.fromEntries(
       network.heads.map((head, l) => {
-        const { indices } = topK(softmax(head.forward(joined)), layers[l].topK);
+        const { indices } = topK(
+          softmax(head.forward(joined)),
+          Math.min(wanted ?? layers[l].topK, layers[l].numExperts),
+        );
         return [`experts.${l}`, cast(indices, 'int32')] as const;
       }),
     );

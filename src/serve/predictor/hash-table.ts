@@ -57,12 +57,3 @@ export interface TableSource {
 export interface TablePredictor {
   predict(rows: readonly Int32Array[]): Promise<readonly LayerPrediction[]>;
 }
-
-/** Tables that are computed when they are asked for, while the pass waits. */
-export class TablesNow implements TableSource {
-  constructor(private readonly predictor: TablePredictor) {}
-
-  async tableFor(rows: readonly Int32Array[]): Promise<HashTable> {
-    return hashTable(rows, await this.predictor.predict(rows));
-  }
-}

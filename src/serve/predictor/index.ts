@@ -20,7 +20,6 @@ export {
 } from './fingerprint.js';
 export {
   hashTable,
-  TablesNow,
   type HashTable,
   type LayerTable,
   type TablePredictor,
@@ -49,6 +48,6 @@ export {
 } from './routing-modes.js';
 export { recordRouting, type RecordingOptions } from './routing-recorder.js';
 export { sparsemax, type SparsemaxForm } from './sparsemax.js';
-export { TABLES_AHEAD, TablesAhead, type PipelineStats } from './tables-ahead.js';
+export { TablesAhead, type PipelineStats } from './tables-ahead.js';
 export { predictorTrainSchema, type PredictorTrainOptions } from './train-options.js';
 export { trainPredictor, type TrainPredictorOptions } from './train-predictor.js';

@@ -17,7 +17,7 @@ export interface PredictorProcessOptions {
   /** Folder of the model that it was trained for. */
   readonly model: string;
   /** Guesses for a token; each layer's own number of choices when absent. */
-  readonly topK?: number;
+  readonly topK?: number | undefined;
   /** Texts at once. */
   readonly batchSize?: number;
   /** Threads of an operator; default 1, so that passes keep theirs. */

@@ -8,12 +8,13 @@ import { buildModel } from '../../../test/support/kept-experts.js';
 import { openSplitModel, type SplitModelOptions } from '../engine/split-model.js';
 import { createPolicy } from '../store/policies/index.js';
 import { PagedExpertStore } from '../store/paged-store.js';
-import { hashTable, TablesNow, type HashTable, type TableSource } from './hash-table.js';
+import { hashTable, type HashTable, type TableSource } from './hash-table.js';
 import { RoutingPredictor } from './network.js';
 import { predictorSchema } from './options.js';
 import { PredictorProgram } from './predictor-program.js';
 import { LookAheadPrefetch, PredictedPrefetch, PredictedRouting, predictedNames } from './routing-modes.js';
 import { longestText, smallClassifier, smallTexts } from './small-model.case.js';
+import { TablesAhead } from './tables-ahead.js';
 
 const released: (() => Promise<void>)[] = [];
 afterAll(async () => {
@@ -115,7 +116,7 @@ function ignorant(): TableSource {
     contextLength: longestText,
   });
   released.push(() => program.release());
-  return new TablesNow(program);
+  return new TablesAhead(program);
 }
 
 test('with the true decisions in its table, sida computes what the model computes', async () => {

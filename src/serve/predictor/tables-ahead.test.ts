@@ -1,121 +1,113 @@
-import { describe, expect, test } from 'vitest';
-import { BoundedQueue } from './bounded-queue.js';
-import type { TablePredictor } from './hash-table.js';
+import { expect, test } from 'vitest';
+import type { HashTable, TablePredictor } from './hash-table.js';
 import { TablesAhead } from './tables-ahead.js';
 
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
-describe('a bounded queue', () => {
-  test('keeps the order, and lets the fast side wait', async () => {
-    const queue = new BoundedQueue<number>(2);
-    const put: number[] = [];
-    const producer = (async () => {
-      for (let i = 0; i < 7; i++) {
-        await queue.put(i);
-        put.push(i);
-      }
-      queue.end();
-    })();
-    await turn();
-    expect(put).toEqual([0, 1]);
-    expect(await queue.take()).toBe(0);
-    await turn();
-    expect(put).toEqual([0, 1, 2]);
-    const taken: number[] = [];
-    for (let entry = await queue.take(); entry !== undefined; entry = await queue.take()) {
-      expect(queue.length).toBeLessThanOrEqual(2);
-      taken.push(entry);
-    }
-    await producer;
-    expect(taken).toEqual([1, 2, 3, 4, 5, 6]);
-  });
-
-  test('wakes all who wait when it ends', async () => {
-    const empty = new BoundedQueue<number>(1);
-    const takers = [empty.take(), empty.take()];
-    empty.end();
-    expect(await Promise.all(takers)).toEqual([undefined, undefined]);
-    const full = new BoundedQueue<number>(1);
-    await full.put(1);
-    const putting = full.put(2);
-    full.end();
-    await expect(putting).rejects.toThrow('the queue has ended');
-    expect(await full.take()).toBe(1);
-    expect(await full.take()).toBeUndefined();
-  });
-
-  test.each([0, -1, 1.5, NaN])('refuses room for %d', (capacity) => {
-    expect(() => new BoundedQueue(capacity)).toThrow(RangeError);
-  });
-});
-
-/** Answers in order when told to; each table says which texts it is of. */
+/** Answers in order when told to. The expert of a token is its id. */
 class SlowPredictor implements TablePredictor {
-  begun = 0;
-  readonly waiting: (() => void)[] = [];
+  readonly asked: number[][][] = [];
+  readonly waiting: ((refused: boolean) => void)[] = [];
 
   async predict(rows: readonly Int32Array[]): ReturnType<TablePredictor['predict']> {
-    this.begun++;
-    await new Promise<void>((resolve) => this.waiting.push(resolve));
+    this.asked.push(rows.map((row) => [...row]));
+    if (await new Promise<boolean>((resolve) => this.waiting.push(resolve)))
+      throw new Error('its process has ended');
     const layer = { name: 'encoder.1', layerIndex: 1, numExperts: 100, topK: 1 };
     const experts = Int32Array.from(rows.flatMap((row) => [...row]));
     return [{ layer, topK: 1, experts, probabilities: new Float32Array(experts.length).fill(0.5) }];
   }
-}
 
-const textsOf = (batch: number): Int32Array[] => [Int32Array.of(batch, batch), Int32Array.of(batch + 50)];
-
-test('tables run ahead of the passes, no further than the queue has room', async () => {
-  const predictor = new SlowPredictor();
-  const tables = new TablesAhead(predictor, 3);
-  let announced = 0;
-  const announcing = (async () => {
-    for (let batch = 0; batch < 8; batch++) {
-      await tables.announce(textsOf(batch));
-      announced++;
-    }
-    tables.end();
-  })();
-  await turn();
-  expect([announced, predictor.begun, tables.waiting]).toEqual([3, 3, 3]);
-  const release = (): void => predictor.waiting.splice(0).forEach((resolve) => resolve());
-  for (let batch = 0; batch < 8; batch++) {
-    const taking = tables.tableFor(textsOf(batch));
-    await turn();
-    release();
-    const { layers } = await taking;
-    expect(layers.get('encoder.1')?.distinct).toEqual([batch, batch + 50]);
-    expect(tables.waiting).toBeLessThanOrEqual(3);
-    await turn();
-    release();
+  /** Answers the question that has waited longest. */
+  async answer(refused = false): Promise<void> {
+    this.waiting.shift()!(refused);
     await turn();
   }
-  await announcing;
-  const { tables: taken, waits } = tables.stats;
-  expect(taken).toBe(8);
-  expect(waits).toBe(0);
-  await expect(tables.tableFor(textsOf(8))).rejects.toThrow('no table is ahead');
-});
+}
 
-test('counts the tables that were not there in time, and refuses another order', async () => {
+const request = { over: false };
+/** Different texts of one to three tokens. */
+const texts = Array.from({ length: 40 }, (_, i) => Array.from({ length: 1 + (i % 3) }, (_t, t) => i + t));
+const rowsOf = (...numbers: number[]): Int32Array[] => numbers.map((i) => Int32Array.from(texts[i]));
+const experts = ({ layers }: HashTable): number[] => [...layers.get('encoder.1')!.experts];
+
+test('what is expected is foretold before a pass wants it, in whatever order passes read', async () => {
   const predictor = new SlowPredictor();
   const tables = new TablesAhead(predictor);
-  for (const batch of [0, 1, 2]) await tables.announce(textsOf(batch));
-  const first = tables.tableFor(textsOf(0));
-  await turn();
-  predictor.waiting.shift()!();
-  await first;
-  const second = tables.tableFor(textsOf(1));
-  await turn();
-  predictor.waiting.shift()!();
-  await second;
-  expect(tables.stats.waits).toBe(1);
-  await expect(tables.tableFor(textsOf(7))).rejects.toThrow('of other texts');
+  tables.expect(texts.slice(0, 20), request);
+  expect(predictor.asked).toEqual([texts.slice(0, 16), texts.slice(16, 20)]);
+  const first = tables.tableFor(rowsOf(0));
+  await predictor.answer();
+  await predictor.answer();
+  expect(experts(await first)).toEqual(texts[0]);
+  for (const batch of [[5, 19, 2], [1], [18, 3]])
+    expect(experts(await tables.tableFor(rowsOf(...batch)))).toEqual(batch.flatMap((i) => texts[i]));
+  expect(predictor.asked).toHaveLength(2);
+  expect(tables.stats).toMatchObject({ tables: 4, tableWaits: 1 });
+  expect(tables.ahead).toBe(20 - 7);
 });
 
-test('a prediction that fails is the error of the pass that wanted it', async () => {
-  const tables = new TablesAhead({ predict: () => Promise.reject(new Error('its process has ended')) });
-  await tables.announce(textsOf(0));
-  await turn();
-  await expect(tables.tableFor(textsOf(0))).rejects.toThrow('its process has ended');
+test('it runs ahead no further than there is room', async () => {
+  const predictor = new SlowPredictor();
+  const tables = new TablesAhead(predictor, 20);
+  tables.expect(texts, request);
+  expect(predictor.asked.map(({ length }) => length)).toEqual([16, 4]);
+  await predictor.answer();
+  await predictor.answer();
+  expect(predictor.asked).toHaveLength(2);
+  await tables.tableFor(rowsOf(0, 1, 2));
+  expect(predictor.asked.slice(2)).toEqual([texts.slice(20, 23)]);
+  expect(tables.ahead).toBe(20);
+});
+
+test('a predictor that is slower has two questions, and takes later texts together', async () => {
+  const predictor = new SlowPredictor();
+  const tables = new TablesAhead(predictor);
+  for (const text of texts.slice(0, 6)) tables.expect([text], request);
+  expect(predictor.asked).toEqual([[texts[0]], [texts[1]]]);
+  await predictor.answer();
+  expect(predictor.asked[2]).toEqual(texts.slice(2, 6));
+});
+
+test('texts of requests that are over are forgotten', async () => {
+  const predictor = new SlowPredictor();
+  const tables = new TablesAhead(predictor);
+  const [first, second] = [{ over: false }, { over: false }];
+  tables.expect(texts.slice(0, 33), first);
+  tables.expect(texts.slice(32, 36), second);
+  first.over = true;
+  await predictor.answer();
+  expect(predictor.asked[2]).toEqual(texts.slice(32, 36));
+  expect(tables.ahead).toBe(4);
+  second.over = true;
+  await predictor.answer();
+  expect(tables.ahead).toBe(0);
+});
+
+test('a text that several requests have is foretold once, and one that none had when it is wanted', async () => {
+  const predictor = new SlowPredictor();
+  const tables = new TablesAhead(predictor);
+  tables.expect([texts[0], texts[0]], request);
+  tables.expect([texts[0]], request);
+  expect(predictor.asked).toEqual([[texts[0]]]);
+  await predictor.answer();
+  await tables.tableFor(rowsOf(0, 0));
+  const mixed = tables.tableFor(rowsOf(7, 0, 8));
+  expect(predictor.asked[1]).toEqual([texts[7], texts[8]]);
+  await predictor.answer();
+  expect(experts(await mixed)).toEqual([7, 0, 8].flatMap((i) => texts[i]));
+  expect(tables.ahead).toBe(0);
+});
+
+test('a prediction that fails is the error of the pass that waits for it; later passes ask once more', async () => {
+  const predictor = new SlowPredictor();
+  const tables = new TablesAhead(predictor);
+  tables.expect(texts.slice(0, 2), request);
+  const waiting = tables.tableFor(rowsOf(0));
+  const refused = expect(waiting).rejects.toThrow('its process has ended');
+  await predictor.answer(true);
+  await refused;
+  const again = tables.tableFor(rowsOf(1));
+  await predictor.answer();
+  expect(experts(await again)).toEqual(texts[1]);
 });

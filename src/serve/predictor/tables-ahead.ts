@@ -66,7 +66,7 @@ export class TablesAhead implements TableSource, TextListener {
 
   /** Texts that have been foretold, or are being so, and that no pass has read. */
   get ahead(): number {
-    return [...this.coming.values()].filter(({ prediction }) => prediction).length;
+    return [...this.coming.values()].filter(({ prediction }) => prediction !== undefined).length;
   }
 
   expect(texts: readonly (readonly number[])[], owner: Owner): void {
@@ -136,7 +136,7 @@ export class TablesAhead implements TableSource, TextListener {
   private async askAbout(texts: readonly ComingText[]): Promise<void> {
     this.questions++;
     const predictions = this.ask(texts.map(({ row }) => row));
-    texts.forEach((text, i) => (text.prediction = predictions[i]));
+    for (const [i, text] of texts.entries()) text.prediction = predictions[i];
     try {
       await Promise.all(predictions);
       for (const text of texts) text.isReady = true;

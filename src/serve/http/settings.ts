@@ -87,7 +87,7 @@ export const defaultRequestLimits: RequestLimits = {
   logitBias: 300,
   topLogProbabilities: 20,
   routedExperts: 4_000_000,
-  logProbabilities: 2_000_000,
+  logProbabilities: 1_000_000,
 };
 
 /** Settings where nothing else is said: this machine alone, no other origin. */

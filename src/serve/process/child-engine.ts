@@ -187,9 +187,8 @@ export class ChildEngine implements EngineClient {
   }
 
   /** Starts a process; resolves when it has opened the model. */
-  private launch(): Promise<void> {
-    const program = this.options.program ?? new URL('./engine-process.js', import.meta.url);
-    const child = fork(program, [], { stdio: ['ignore', 'ignore', 'inherit', 'ipc'], execArgv: [] });
+  private async launch(): Promise<void> {
+    const child = this.fork();
     this.child = child;
     this.lastHeard = performance.now();
     const started = performance.now();
@@ -225,6 +224,17 @@ export class ChildEngine implements EngineClient {
       this.watch ??= setInterval(() => this.listen(), 1000).unref();
       this.send({ kind: 'open', source: this.source, limits: this.options.limits ?? {} });
     });
+  }
+
+  private fork(): ChildProcess {
+    const program = this.options.program ?? new URL('./engine-process.js', import.meta.url);
+    try {
+      return fork(program, [], { stdio: ['ignore', 'ignore', 'inherit', 'ipc'], execArgv: [] });
+    } catch (error) {
+      // Without memory for a process there is none to end.
+      this.died('could not be started', false);
+      throw error;
+    }
   }
 
   private handle(message: Exclude<FromEngine, { kind: 'ready' | 'failed' }>): void {

@@ -108,7 +108,7 @@ class EngineProcess {
     // Answers to the last requests are told in this turn at the latest.
     await new Promise((resolve) => setImmediate(resolve));
     await this.flush();
-    process.disconnect();
+    if (process.connected) process.disconnect();
   }
 
   /** Messages of one turn travel together. */

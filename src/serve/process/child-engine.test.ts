@@ -229,7 +229,9 @@ test('numbers that are none fail their request, and the process lives', async ()
   const pids = [writes.pid, tells.pid];
   const bad = { prompt: { text: 'an x' }, maxTokens: 0, echo: true, topLogProbabilities: 1 };
   await expect(all(writes, bad)).rejects.toThrow('the model gave no numbers for the prompt');
-  await expect(all(writes, { ...bad, maxTokens: 2, echo: false })).rejects.toThrow('the model gave no numbers for text 0');
+  await expect(all(writes, { ...bad, maxTokens: 2, echo: false })).rejects.toThrow(
+    'the model gave no numbers for text 0',
+  );
   await expect(tells.classify({ inputs: ['x'] })).rejects.toThrow('the model gave no numbers for inputs.0');
   await expect(tells.embed({ inputs: ['1', 'x'] })).rejects.toThrow('for inputs.1');
   expect(await tells.classify({ inputs: ['one'] })).toHaveLength(1);

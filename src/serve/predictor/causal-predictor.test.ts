@@ -75,6 +75,18 @@ describe.each([
   });
 });
 
+test('it makes as many guesses as it is told, and no more than there are experts', async () => {
+  for (const [topK, made] of [
+    [1, 1],
+    [4, 4],
+    [9, 6],
+  ]) {
+    const steps = await CausalPredictor.open(predictorOf(), embeddings, { topK });
+    released.push(() => steps.release());
+    for (const experts of await steps.next(steps.begin(), 3)) expect(new Set(experts).size).toBe(made);
+  }
+});
+
 test('a predictor that looks at later tokens is refused', async () => {
   await expect(CausalPredictor.open(predictorOf({ causal: false }), embeddings)).rejects.toThrow(
     'it looks at later tokens',

@@ -35,8 +35,9 @@ export {
   type EngineErrorCode,
 } from './engine-errors.js';
 export type { EngineStats, Histogram, RequestCounts } from './engine-stats.js';
-export { defaultLimits, Engine, type EngineLimits, type ServedParts } from './engine/engine.js';
-export { servedParts, type PreparedModel } from './engine/served-parts.js';
+export { defaultLimits, type EngineLimits } from './engine/engine-limits.js';
+export { Engine } from './engine/engine.js';
+export { servedParts, type PreparedModel, type ServedParts } from './engine/served-parts.js';
 export type {
   PassStart,
   Prefetcher,

@@ -3,7 +3,8 @@ import { Generator } from '../../decode/index.js';
 import type { LanguageModel } from '../../models/index.js';
 import type { EngineEvent, GenerationRequest, TokenRouting } from '../engine-client.js';
 import { EngineUnavailableError, QueueFullError, RequestError, TimeLimitError } from '../engine-errors.js';
-import { Engine, type EngineLimits } from './engine.js';
+import type { EngineLimits } from './engine-limits.js';
+import { Engine } from './engine.js';
 import { servedParts, type PreparedModel } from './served-parts.js';
 import { smallModel, smallPrepared } from '../../../test/support/served-models.js';
 

@@ -13,63 +13,18 @@ import type {
   TextsRequest,
   TextVector,
 } from '../engine-client.js';
-import { EngineError, EngineUnavailableError, QueueFullError, RequestError } from '../engine-errors.js';
+import { EngineError, EngineUnavailableError, QueueFullError } from '../engine-errors.js';
 import type { EngineStats } from '../engine-stats.js';
-import {
-  checkRequest,
-  checkTotals,
-  generationSchema,
-  textsSchema,
-  type CheckedTexts,
-} from './check-request.js';
+import { acceptGeneration, acceptTexts, footprint } from './accept-request.js';
 import { Counters } from './counters.js';
+import { defaultLimits, type EngineLimits } from './engine-limits.js';
 import { GenerationJob, type RunningText } from './generation-job.js';
 import type { Job, JobOptions } from './job.js';
 import { PassError } from './pass-error.js';
-import { checkIds, encodePrompt, encodeText, type PromptReader } from './prompt-reader.js';
-import type { ServedText, TextBatch } from './text-batch.js';
-import type { TextsBatch } from './texts-batch.js';
-import { TextsJob, type TextsTask } from './texts-job.js';
-
-/** How much an engine does at once. */
-export interface EngineLimits {
-  /** Texts that are written at once. */
-  readonly slots: number;
-  /** Requests that wait for a place. */
-  readonly queueLimit: number;
-  /** Of a request that names no limit, and most that one may name. */
-  readonly timeLimitMilliseconds: number;
-  /** Tokens of prompts that are read between two tokens of the texts that are being written, roughly. */
-  readonly readTokens: number;
-  /** Bytes for keys and values of all texts. */
-  readonly cacheBytes: number;
-}
-
-/** Limits where none are given. */
-export const defaultLimits: EngineLimits = {
-  slots: 16,
-  queueLimit: 256,
-  timeLimitMilliseconds: 600_000,
-  readTokens: 256,
-  cacheBytes: 2 ** 30,
-};
-
-/** A model that is ready to be asked. */
-export interface ServedParts {
-  readonly info: ModelInfo;
-  readonly reader: PromptReader;
-  /** Ids that end a text. */
-  readonly endTokens: readonly number[];
-  /** Where it writes. */
-  readonly batch: TextBatch | undefined;
-  /** Where it tells classes and vectors. */
-  readonly texts: TextsBatch | undefined;
-  /** Counters of the expert store. */
-  readonly storeStats: () => EngineStats['store'];
-  /** Where its experts are. */
-  readonly storeExperts: () => EngineStats['experts'];
-  readonly close: () => Promise<void>;
-}
+import type { ServedParts } from './served-parts.js';
+import type { ServedText } from './text-batch.js';
+import { classificationOf, vectorOf } from './text-results.js';
+import { TextsJob, type TextResult, type TextsTask } from './texts-job.js';
 
 /** A served model in this process. A pass blocks the thread, so servers keep the engine in a process of its own. */
 export class Engine implements EngineClient {
@@ -112,30 +67,11 @@ export class Engine implements EngineClient {
   }
 
   async classify(request: TextsRequest, { signal }: RequestOptions = {}): Promise<readonly Classification[]> {
-    const { job, results } = await this.tell('classify', request, signal);
-    return results.map(({ numbers, routing }, index) => {
-      const most = numbers.reduce((a, b) => Math.max(a, b), -Infinity);
-      const weights = Array.from(numbers, (score) => Math.exp(score - most));
-      const total = weights.reduce((a, b) => a + b, 0);
-      return {
-        label: numbers.indexOf(most),
-        probabilities: weights.map((weight) => weight / total),
-        tokens: job.texts[index].length,
-        ...(routing && { routing }),
-      };
-    });
+    return (await this.tell('classify', request, signal)).map(classificationOf);
   }
 
   async embed(request: TextsRequest, { signal }: RequestOptions = {}): Promise<readonly TextVector[]> {
-    const { job, results } = await this.tell('embed', request, signal);
-    return results.map(({ numbers, routing }, index) => {
-      const length = Math.hypot(...numbers) || 1;
-      return {
-        vector: Array.from(numbers, (number) => number / length),
-        tokens: job.texts[index].length,
-        ...(routing && { routing }),
-      };
-    });
+    return (await this.tell('embed', request, signal)).map(vectorOf);
   }
 
   stats(): Promise<EngineStats> {
@@ -170,36 +106,10 @@ export class Engine implements EngineClient {
   }
 
   private submitGeneration(request: GenerationRequest, signal: AbortSignal | undefined): GenerationJob {
-    const { batch, reader, endTokens, info } = this.parts;
-    if (!batch) throw new RequestError('', `${info.name} is of kind ${info.kind}, which does not write text`);
-    const checked = checkRequest(generationSchema, request);
-    const { slots, cacheBytes } = this.limits;
-    if (checked.n > slots)
-      throw new RequestError('n', `${checked.n} texts are more than the ${slots} at once`);
-    const stray = Object.keys(checked.logitBias).find((id) => Number(id) >= reader.tokenizer.vocabSize);
-    if (stray !== undefined)
-      throw new RequestError(
-        `logitBias.${stray}`,
-        `is no token; ids are below ${reader.tokenizer.vocabSize}`,
-      );
-    if (checked.echo && info.kind === 'encoderDecoder')
-      throw new RequestError('echo', 'what an encoder–decoder writes does not begin with its source');
-    const prompt = encodePrompt(reader, checked.prompt);
-    if (prompt.length > batch.maxPrompt)
-      throw new RequestError(
-        'prompt',
-        `has ${prompt.length} tokens; the model takes at most ${batch.maxPrompt}: shorten it`,
-      );
-    const room = batch.room(prompt.length);
-    const maxTokens = Math.min(checked.maxTokens ?? room, room);
-    if (this.footprint(batch, prompt.length, maxTokens, checked.n) > cacheBytes)
-      throw new RequestError(
-        'maxTokens',
-        `${checked.n} × ${prompt.length + maxTokens} tokens need more than the ${cacheBytes} bytes for keys and values`,
-      );
-    const { tokenizer } = reader;
+    const { reader, endTokens } = this.parts;
+    const { checked, batch, prompt, maxTokens } = acceptGeneration(this.parts, this.limits, request);
     const writing = {
-      ...{ batch, tokenizer, endTokens },
+      ...{ batch, tokenizer: reader.tokenizer, endTokens },
       onToken: (text: RunningText) => this.counted(text),
       onDrained: () => this.wake(),
     };
@@ -214,38 +124,15 @@ export class Engine implements EngineClient {
     task: TextsTask,
     request: TextsRequest,
     signal: AbortSignal | undefined,
-  ): Promise<{ readonly job: TextsJob; readonly results: Awaited<TextsJob['results']> }> {
-    const { info } = this.parts;
-    if (!info.tasks.includes(task)) {
-      const what = task === 'classify' ? 'tell classes' : 'make vectors of texts';
-      throw new RequestError('', `${info.name} is of kind ${info.kind}, which does not ${what}`);
-    }
-    const checked = checkRequest(textsSchema, request);
-    const texts = this.encodeInputs(checked);
-    checkTotals(checked, texts, info.routedLayers);
+  ): Promise<readonly TextResult[]> {
+    const { checked, texts } = acceptTexts(this.parts, task, request);
     const job = this.submit(
       (options) => new TextsJob(task, texts, checked.routing, options),
       checked.timeLimitMilliseconds,
       signal,
     );
     this.parts.texts!.announce(job);
-    return { job, results: await job.results };
-  }
-
-  private encodeInputs({ inputs }: CheckedTexts): readonly (readonly number[])[] {
-    const { reader, info } = this.parts;
-    return inputs.map((text, index) => {
-      const ids = typeof text === 'string' ? encodeText(reader, text) : text;
-      const field = `inputs.${index}`;
-      if (ids.length === 0) throw new RequestError(field, 'has no token');
-      if (ids.length > info.contextLength)
-        throw new RequestError(
-          field,
-          `has ${ids.length} tokens; the model takes at most ${info.contextLength}: shorten it`,
-        );
-      checkIds(reader, ids, field);
-      return ids;
-    });
+    return job.results;
   }
 
   /** Queues a job, if there is room and time. */
@@ -420,7 +307,7 @@ export class Engine implements EngineClient {
         const under = [...this.writing];
         const used = under.reduce((sum, { request }) => sum + request.n, 0);
         const bytes = (one: GenerationJob): number =>
-          this.footprint(batch!, one.prompt.length, one.maxTokens, one.request.n);
+          footprint(batch!, one.prompt.length, one.maxTokens, one.request.n);
         const held = under.reduce((sum, one) => sum + bytes(one), 0);
         if (used + job.request.n > slots || held + bytes(job) > cacheBytes) return;
         this.writing.add(job);
@@ -434,11 +321,6 @@ export class Engine implements EngineClient {
       this.queue.shift();
       this.counters.queueSeconds.add(job.started! - job.arrived);
     }
-  }
-
-  /** Bytes that a request may come to hold. Lanes double, so a text may hold the place of two. */
-  private footprint(batch: TextBatch, promptLength: number, added: number, texts: number): number {
-    return 2 * texts * batch.footprint(promptLength, added);
   }
 
   private wake(): void {

@@ -11,9 +11,10 @@ import type { EngineStats } from '../engine-stats.js';
 import type { TablesAhead } from '../predictor/index.js';
 import type { ExpertStoreStats } from '../store/index.js';
 import type { EngineSource, ServingMode } from './engine-source.js';
-import { defaultLimits, Engine, type EngineLimits, type ServedParts } from './engine.js';
+import { defaultLimits, type EngineLimits } from './engine-limits.js';
+import { Engine } from './engine.js';
 import { loadServedModel, type ServedModel } from './load-served-model.js';
-import { servedParts } from './served-parts.js';
+import { servedParts, type ServedParts } from './served-parts.js';
 import { ServingHooks } from './serving-hooks.js';
 
 /** Share of a budget for keys and values, where nobody says how much they may take. */

@@ -11,13 +11,30 @@ import { evaluationContext } from '../../nn/index.js';
 import type { ModelInfo, Placement } from '../engine-client.js';
 import type { EngineStats } from '../engine-stats.js';
 import { CachedBatch } from './cached-batch.js';
-import type { ServedParts } from './engine.js';
 import type { TextListener } from './hooks.js';
+import type { PromptReader } from './prompt-reader.js';
 import { RoutingTap } from './routing-tap.js';
 import { TargetBatch } from './target-batch.js';
 import type { TextBatch } from './text-batch.js';
 import { TextsBatch } from './texts-batch.js';
 import { WindowBatch } from './window-batch.js';
+
+/** A model that is ready to be asked. */
+export interface ServedParts {
+  readonly info: ModelInfo;
+  readonly reader: PromptReader;
+  /** Ids that end a text. */
+  readonly endTokens: readonly number[];
+  /** Where it writes. */
+  readonly batch: TextBatch | undefined;
+  /** Where it tells classes and vectors. */
+  readonly texts: TextsBatch | undefined;
+  /** Counters of the expert store. */
+  readonly storeStats: () => EngineStats['store'];
+  /** Where its experts are. */
+  readonly storeExperts: () => EngineStats['experts'];
+  readonly close: () => Promise<void>;
+}
 
 /** A model over whatever its weights are in, with what turns texts into its tokens. */
 export interface PreparedModel {

@@ -83,6 +83,7 @@ export class TextsBatch {
     texts.forEach((text, row) =>
       text.job.add(text.index, {
         numbers: numbers.slice(row * width, (row + 1) * width),
+        tokens: text.ids.length,
         routing: text.job.routing
           ? text.ids.map((_, position) => this.tap.read(results, row * time + position))
           : undefined,

@@ -10,6 +10,7 @@ import { noNumbers } from './no-numbers.js';
 export interface TextResult {
   /** Scores of classes, or numbers of a vector. */
   readonly numbers: Float32Array;
+  readonly tokens: number;
   readonly routing: readonly TokenRouting[] | undefined;
 }
 

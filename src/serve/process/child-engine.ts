@@ -16,7 +16,7 @@ import type {
 } from '../engine-client.js';
 import { EngineUnavailableError } from '../engine-errors.js';
 import type { EngineStats } from '../engine-stats.js';
-import { defaultLimits, type EngineLimits } from '../engine/engine.js';
+import { defaultLimits, type EngineLimits } from '../engine/engine-limits.js';
 import { Counters } from '../engine/counters.js';
 import type { EngineSource } from '../engine/engine-source.js';
 import { abortError } from '../engine/job.js';

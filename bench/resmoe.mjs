@@ -4,6 +4,7 @@
  * are installed (bench/peers/README.md); by itself:
  *
  *   node bench/resmoe.mjs [--what solver,layer,mixtral] [--python PATH] [--sizes 3072,8192] [--no-peers]
+ *     [--trained FOLDER,FOLDER]   runs or model folders: the first experts of theirs beside the made ones
  */
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -17,6 +18,7 @@ import { AssignmentSolver } from '../dist/metrics/index.js';
 import { createKind } from '../dist/moe/index.js';
 import { fillNormal, RandomStream, streamKey } from '../dist/nn/index.js';
 import { compile } from '../dist/runtime/index.js';
+import { loadModel } from '../dist/train/index.js';
 import { argument } from './config.mjs';
 
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
@@ -68,9 +70,41 @@ function randomOrder(length, key) {
   return order;
 }
 
+/** A layer whose experts lie one after another, `[numExperts, rows, 2 · hiddenSize]`. */
+function layerOf(all, numExperts, rows, hiddenSize) {
+  const width = 2 * hiddenSize;
+  const view = (expert) => all.subarray(expert * rows * width, (expert + 1) * rows * width);
+  return {
+    ...{ name: 'bench', numExperts, hiddenSize, intermediateSize: rows, all, view },
+    blocks: designBlocks({ hiddenSize, roles: ['up', 'down'] }),
+    readDesign: async (expert, into = new Float32Array(rows * width)) => {
+      into.set(view(expert));
+      return into;
+    },
+  };
+}
+
+/** The first layer of experts of a trained model, without biases. */
+async function trainedLayer(path) {
+  const { model, weights } = await loadModel(path);
+  const [bank, up] = [...weights].find(([name]) => name.endsWith('.experts.up')) ?? [];
+  if (!bank) throw new Error(`${path} has no layer of experts with weights up and down`);
+  const down = weights.get(bank.replace(/up$/, 'down'));
+  const { hiddenSize } = model.options;
+  const [numExperts, , rows] = [...model.parameters()].find(([name]) => name === bank)[1].shape;
+  const all = new Float32Array(numExperts * rows * 2 * hiddenSize);
+  for (let expert = 0; expert < numExperts; expert++)
+    for (let row = 0; row < rows; row++) {
+      const to = (expert * rows + row) * 2 * hiddenSize;
+      for (let i = 0; i < hiddenSize; i++) all[to + i] = up[(expert * hiddenSize + i) * rows + row];
+      const from = (expert * rows + row) * hiddenSize;
+      all.set(down.subarray(from, from + hiddenSize), to + hiddenSize);
+    }
+  return layerOf(all, numExperts, rows, hiddenSize);
+}
+
 /** Experts in memory: a common ancestor and as much noise, or nothing in common; neurons in random order. */
 function makeLayer(numExperts, rows, hiddenSize, spread) {
-  const blocks = designBlocks({ hiddenSize, roles: ['up', 'down'] });
   const width = 2 * hiddenSize;
   const ancestor = new Float32Array(rows * width);
   if (spread !== Infinity) fillNormal(streamKey('ancestor'), ancestor);
@@ -85,14 +119,7 @@ function makeLayer(numExperts, rows, hiddenSize, spread) {
         all[to + column] = ancestor[order[row] * width + column] + own[order[row] * width + column];
     }
   }
-  const view = (expert) => all.subarray(expert * rows * width, (expert + 1) * rows * width);
-  return {
-    ...{ name: 'bench', numExperts, hiddenSize, intermediateSize: rows, blocks, all, view },
-    readDesign: async (expert, into = new Float32Array(rows * width)) => {
-      into.set(view(expert));
-      return into;
-    },
-  };
+  return layerOf(all, numExperts, rows, hiddenSize);
 }
 
 /** Best rate of a product of these sizes, FLOP a second. */
@@ -109,10 +136,10 @@ async function productRate(rows, width, columns) {
   return (2 * rows * width * columns) / best;
 }
 
-/** Squared distances of the neurons of two experts: near a common ancestor, far from it, without one. */
-async function expertCosts(size, spread, costs) {
-  const layer = makeLayer(2, size, 768, spread);
-  const width = 1536;
+/** Squared distances of the neurons of a layer's first two experts. */
+async function expertCosts(layer, costs) {
+  const size = layer.intermediateSize;
+  const width = 2 * layer.hiddenSize;
   const program = await compile({
     products: matmul(input('a', 'float32', [size, width]), input('b', 'float32', [size, width]), {
       transposeB: true,
@@ -136,35 +163,41 @@ async function expertCosts(size, spread, costs) {
 
 async function benchSolver() {
   const rows = [];
-  for (const size of argument('sizes', '3072,8192').split(',').map(Number)) {
-    for (const [kind, spread] of [
-      ['uniform random', undefined],
-      ['experts near an ancestor', 0.5],
-      ['experts far from it', 4],
-      ['experts without one', Infinity],
-    ]) {
-      const solver = new AssignmentSolver(size);
-      if (spread === undefined) {
-        const key = streamKey('costs', size);
-        const random = new RandomStream(key);
-        for (let i = 0; i < solver.costs.length; i++) solver.costs[i] = random.uniform();
-      } else await expertCosts(size, spread, solver.costs);
-      const runs = [];
-      for (let i = 0; i < 3; i++) runs.push(await timed(() => solver.solve()));
-      const seconds = Math.min(...runs.map((run) => run.seconds));
-      const { columnOf } = runs[0].value;
-      const total = columnOf.reduce((sum, column, row) => sum + solver.costs[row * size + column], 0);
-      const file = join(folder, 'costs');
-      writeFileSync(file, solver.costs);
-      const other = peer('solver', { file, size, repeats: size > 4000 ? 1 : 3 });
-      rows.push({ size, kind, seconds, total, peer: other, ratio: other && other.seconds / seconds });
-      say(
-        `${size} ${kind.padEnd(26)} ours ${seconds.toFixed(3)} s` +
-          (other
-            ? `, scipy ${other.seconds.toFixed(3)} s: ${(other.seconds / seconds).toFixed(2)}; totals differ by ${(total / other.total - 1).toExponential(1)}`
-            : ''),
-      );
+  const made = argument('sizes', '3072,8192')
+    .split(',')
+    .map(Number)
+    .flatMap((size) => [
+      { kind: 'uniform random', size },
+      { kind: 'experts near an ancestor', size, layer: () => makeLayer(2, size, 768, 0.5) },
+      { kind: 'experts far from it', size, layer: () => makeLayer(2, size, 768, 4) },
+      { kind: 'experts without one', size, layer: () => makeLayer(2, size, 768, Infinity) },
+    ]);
+  const real = trained.map((layer) => ({
+    ...{ kind: `trained experts, width ${2 * layer.hiddenSize}`, size: layer.intermediateSize },
+    layer: () => layer,
+  }));
+  for (const { kind, size, layer } of [...made, ...real]) {
+    const solver = new AssignmentSolver(size);
+    if (layer) await expertCosts(layer(), solver.costs);
+    else {
+      const random = new RandomStream(streamKey('costs', size));
+      for (let i = 0; i < solver.costs.length; i++) solver.costs[i] = random.uniform();
     }
+    const runs = [];
+    for (let i = 0; i < 3; i++) runs.push(await timed(() => solver.solve()));
+    const seconds = Math.min(...runs.map((run) => run.seconds));
+    const { columnOf } = runs[0].value;
+    const total = columnOf.reduce((sum, column, row) => sum + solver.costs[row * size + column], 0);
+    const file = join(folder, 'costs');
+    writeFileSync(file, solver.costs);
+    const other = peer('solver', { file, size, repeats: size > 4000 ? 1 : 3 });
+    rows.push({ size, kind, seconds, total, peer: other, ratio: other && other.seconds / seconds });
+    say(
+      `${size} ${kind.padEnd(26)} ours ${seconds.toFixed(3)} s` +
+        (other
+          ? `, scipy ${other.seconds.toFixed(3)} s: ${(other.seconds / seconds).toFixed(2)}; totals differ by ${(total / other.total - 1).toExponential(1)}`
+          : ''),
+    );
   }
   return rows;
 }
@@ -176,11 +209,16 @@ const find = (layer, options) =>
 
 async function benchLayer() {
   const rows = [];
-  for (const [kind, spread, maxIterations] of [
-    ['near a common ancestor', 0.5, 100],
-    ['without one, two iterations', Infinity, 2],
-  ]) {
-    const layer = makeLayer(8, 3072, 768, spread);
+  const made = [
+    { kind: 'near a common ancestor', maxIterations: 100, layer: () => makeLayer(8, 3072, 768, 0.5) },
+    { kind: 'without one, two iterations', maxIterations: 2, layer: () => makeLayer(8, 3072, 768, Infinity) },
+  ];
+  const real = trained
+    .filter(({ intermediateSize, hiddenSize }) => intermediateSize === 3072 && hiddenSize === 768)
+    .map((layer) => ({ kind: 'trained, two iterations', maxIterations: 2, layer: () => layer }));
+  for (const { kind, maxIterations, layer: make } of [...made, ...real]) {
+    const layer = make();
+    const { numExperts } = layer;
     assignmentSeconds = 0;
     const aligned = await timed(() => find(layer, { maxIterations }));
     const { centre, permutations, objective } = aligned.value;
@@ -207,7 +245,7 @@ async function benchLayer() {
     const up = await decompose('up');
     const file = join(folder, 'experts');
     writeFileSync(file, layer.all);
-    const other = peer('layer', { file, experts: 8, rows: 3072, iterations: maxIterations });
+    const other = peer('layer', { file, experts: numExperts, rows: 3072, iterations: maxIterations });
     const result = {
       kind,
       alignSeconds: aligned.seconds,
@@ -296,7 +334,10 @@ async function benchMixtral() {
   return result;
 }
 
+const trained = [];
 try {
+  for (const path of argument('trained', '').split(',').filter(Boolean))
+    trained.push(await trainedLayer(path));
   if (!python && !wanted.includes('mixtral')) say('no python3 with POT and scipy: ours alone');
   if (wanted.includes('solver')) results.solver = await benchSolver();
   if (wanted.includes('layer')) results.layer = await benchLayer();

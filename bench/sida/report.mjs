@@ -21,6 +21,7 @@ export function rowsOf({ cases }) {
   const residents = new Map(
     cases
       .filter(({ mode, result }) => isResident(mode) && result.times)
+      .sort((a, b) => a.result.textsPerSecond - b.result.textsPerSecond)
       .map(({ task, mode, result }) => [`${task} ${formOf(mode)}`, result]),
   );
   const done = cases.filter(({ result }) => result.times);

@@ -311,7 +311,8 @@ export async function measureDisk({ folder, limit }) {
   const read = async (slot) => {
     while (seconds(from) < limit) {
       const at = next++;
-      bytes += await cold.read(at % layers.length, (37 * at) % layers[0].numExperts, slot);
+      const moved = await cold.read(at % layers.length, (37 * at) % layers[0].numExperts, slot);
+      bytes += moved;
     }
   };
   await Promise.all(slots.map(read));

@@ -117,6 +117,8 @@ const record =
         model,
         cases: [],
       };
+if (record.cases.some(({ diskBytesPerSecond }) => !diskBytesPerSecond))
+  throw new Error(`${recordFile} does not say how fast the disk was: begin anew with --fresh`);
 const idOf = ({ task, mode, budget, time = 1 }) => `${task} ${mode} ${budget} ${time}`;
 const todo = casesOf().filter((one) => !record.cases.some((other) => idOf(other) === idOf(one)));
 

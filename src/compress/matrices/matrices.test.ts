@@ -57,6 +57,7 @@ test.each([
   ['slow', (i: number) => 1 / Math.sqrt(1 + i)],
   ['steep', (i: number) => 1 / (1 + i)],
   ['a few large ones over a flat rest', (i: number) => (i < 5 ? 20 : 1)],
+  ['large ones that fall to a flat rest', (i: number) => Math.max(1, 6 / (1 + i / 4))],
 ])('%s spectrum: within 1e-3 of the best factors, and the bound holds', async (_, decay) => {
   for (const [hidden, rows] of [
     [60, 200],

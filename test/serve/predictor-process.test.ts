@@ -96,6 +96,8 @@ test('a process that dies is started again; what was asked of it is refused', as
   const there = await built.PredictorProcess.open({ predictor: path('predictor'), model: path('model') });
   const expected = await there.predict(batches[1]);
   const { pid } = there;
+  // Stopped first, so that it cannot answer before it is killed.
+  process.kill(pid!, 'SIGSTOP');
   const lost = there.predict(batches[1]);
   process.kill(pid!, 'SIGKILL');
   await expect(lost).rejects.toThrow('the process of the predictor has ended');
